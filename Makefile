@@ -1,0 +1,47 @@
+# Two commands: `make up` serves, `make test` tests. Both install what they need into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help up test lint unit integration e2e format pins clean
+
+help:
+	@echo "make up      serve gpt-oss on this machine (MODEL=, PROFILE=, PORT=, PYTHON=)"
+	@echo "make test    lint, types and all tests (parts: lint unit integration e2e)"
+	@echo "make format  format the code"
+	@echo "make pins    make deploy/requirements anew from pyproject.toml"
+	@echo "make clean   remove .venv and what tools left (models and keys stay)"
+
+up:
+	@$(PYTHON) deploy/install.py --profile "$(PROFILE)"
+	@exec $(BIN)/gptoss up $(if $(MODEL),--model "$(MODEL)") $(if $(PROFILE),--profile "$(PROFILE)") $(if $(PORT),--port "$(PORT)")
+
+test: lint unit integration e2e
+
+# The tests' engine is vLLM's CPU build with the tiny gpt-oss, on whatever machine.
+.PHONY: dev
+dev:
+	@$(PYTHON) deploy/install.py --engine cpu --dev
+
+lint: dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+unit: dev
+	$(BIN)/python -m pytest -q tests/unit
+
+integration: dev
+	$(BIN)/python -m pytest -q tests/integration
+
+e2e: dev
+	$(BIN)/python -m pytest -q tests/e2e
+
+format: dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+pins: dev
+	deploy/requirements/compile.sh
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Serve gpt-oss on vLLM: engine launcher, gateway, teams and quotas."""

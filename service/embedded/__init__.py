@@ -1,0 +1,1 @@
+"""The whole stack on one machine: an engine and a gateway as child processes."""

@@ -1,0 +1,1 @@
+"""The engine plane: everything that ends in one vLLM process."""

@@ -1,0 +1,154 @@
+"""The gateway: an ASGI application, and where its parts are put together."""
+
+import asyncio
+import json
+import logging
+import time
+
+from service.gateway import errors, policy
+from service.gateway.auth import authenticate
+from service.gateway.client import (
+    ClientGone,
+    ClientStalled,
+    Message,
+    Receive,
+    Send,
+    read_body,
+    until_gone,
+)
+from service.gateway.drain import Drain
+from service.gateway.errors import APIError
+from service.gateway.exchange import Exchange
+from service.gateway.proxy import Proxy
+from service.gateway.routes import INFERENCE, MODELS, Route, dialect_of
+from service.gateway.upstreams import Upstreams
+from service.settings import GatewaySettings
+from service.telemetry.metrics import Metrics
+from service.tenants.snapshot import Keys
+
+log = logging.getLogger(__name__)
+
+_CLIENT_CLOSED = 499  # nginx's number for a client that left before its answer
+
+
+class Gateway:
+    """Answers one request at a time per call; everything it needs is handed in."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        keys: Keys,
+        upstreams: Upstreams,
+        proxy: Proxy,
+        metrics: Metrics,
+        drain: Drain,
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._upstreams = upstreams
+        self._proxy = proxy
+        self._metrics = metrics
+        self._drain = drain
+        self._started = int(time.time())
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request. No exception comes out of here."""
+        exchange = Exchange(
+            scope, send, dialect_of(scope["path"]), patience=self._settings.client_timeout
+        )
+        with self._drain.request(), self._metrics.in_flight.track_inprogress():
+            try:
+                await self._answer(scope, receive, exchange)
+            except APIError as error:
+                await exchange.fail(error)
+            except ClientGone:
+                exchange.outcome = "client_gone"
+            except ClientStalled:
+                exchange.outcome = "client_stalled"
+                await exchange.abort()
+            except asyncio.CancelledError:
+                # The drain time is over. Not raised again: this is the whole of the request's task,
+                # and it ends here.
+                await exchange.fail(errors.drained())
+            except Exception:
+                log.exception("request failed", extra={"request_id": exchange.id})
+                await exchange.fail(errors.internal())
+            finally:
+                self._record(exchange)
+
+    async def _answer(self, scope: Message, receive: Receive, exchange: Exchange) -> None:
+        method, path = scope["method"], scope["path"]
+        if any(name == b"upgrade" for name, _ in scope["headers"]):
+            raise errors.no_upgrade()
+        if path == MODELS or path.startswith(MODELS + "/"):
+            await self._answer_models(method, path, scope, exchange)
+        elif path in INFERENCE:
+            await self._answer_inference(INFERENCE[path], scope, receive, exchange)
+        else:
+            raise errors.no_such_route(method, path)
+
+    async def _answer_inference(
+        self, route: Route, scope: Message, receive: Receive, exchange: Exchange
+    ) -> None:
+        exchange.route = route.name
+        if scope["method"] != "POST":
+            raise errors.wrong_method(scope["method"], route.path, "POST")
+        if self._drain.draining:
+            raise errors.draining()
+        exchange.key = authenticate(scope["headers"], self._keys.current)
+        body = await read_body(
+            receive,
+            scope["headers"],
+            limit=self._settings.max_body_bytes,
+            seconds=self._settings.body_timeout,
+        )
+        request = policy.decide(route, body)
+        upstream = self._upstreams.pick(request.model)
+        exchange.model = request.model
+        async with until_gone(receive):
+            await self._proxy.relay(request, upstream, exchange)
+
+    async def _answer_models(
+        self, method: str, path: str, scope: Message, exchange: Exchange
+    ) -> None:
+        """Answered here: an engine knows only its own model, and would tell where it lies."""
+        exchange.route = "models"
+        if method != "GET":
+            raise errors.wrong_method(method, path, "GET")
+        exchange.key = authenticate(scope["headers"], self._keys.current)
+        known = {name: self._model_card(name) for name in self._upstreams.models}
+        if path == MODELS:
+            document: dict[str, object] = {"object": "list", "data": list(known.values())}
+        else:
+            name = path.removeprefix(MODELS + "/")
+            if name not in known:
+                raise errors.unknown_model(name, list(known))
+            document = known[name]
+        await exchange.answer(200, json.dumps(document).encode())
+
+    def _model_card(self, name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "openai"}
+
+    def _record(self, exchange: Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started_at
+        status = str(exchange.status or _CLIENT_CLOSED)
+        labels = (exchange.route, exchange.model)
+        self._metrics.requests.labels(*labels, status, exchange.outcome).inc()
+        self._metrics.duration.labels(*labels).observe(seconds)
+        first = exchange.first_byte_at
+        if first is not None:
+            self._metrics.first_event.labels(*labels).observe(first - exchange.started_at)
+        log.info(
+            "request",
+            extra={
+                "request_id": exchange.id,
+                "route": exchange.route,
+                "model": exchange.model,
+                "key": exchange.key.id if exchange.key else None,
+                "team": exchange.key.team if exchange.key else None,
+                "status": int(status),
+                "outcome": exchange.outcome,
+                "seconds": round(seconds, 4),
+                "first_event_seconds": round(first - exchange.started_at, 4) if first else None,
+            },
+        )

@@ -1,0 +1,109 @@
+"""One request's answer: what was sent of it, and how it ended."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterable
+
+from service.gateway.client import ClientStalled, Message, Send
+from service.gateway.errors import APIError
+from service.gateway.protocol import ABORT
+from service.gateway.routes import Dialect
+from service.tenants.keys import Key
+
+_JSON = (b"content-type", b"application/json")
+_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # a proxy in front that buffers would undo the streaming
+)
+
+# For a last error to a client that may not be reading any more.
+_LAST_WORDS_SECONDS = 1.0
+
+
+class Exchange:
+    """The answer to one request, in the client's dialect.
+
+    `patience` is how long one write may wait for a client that does not read, s.
+
+    What is known of the request by the end (`route`, `model`, `key`, `outcome`) is what the metrics
+    and the log line say of it.
+    """
+
+    def __init__(self, scope: Message, send: Send, dialect: Dialect, patience: float) -> None:
+        self._send = send
+        self._patience = patience
+        self._abort = scope.get("extensions", {}).get(ABORT, {"call": lambda: None})["call"]
+        self.id = f"req_{secrets.token_hex(16)}"
+        self.dialect = dialect
+        self.started_at = time.perf_counter()
+        self.first_byte_at: float | None = None
+        self.status = 0
+        self.route = "none"
+        self.model = "none"
+        self.key: Key | None = None
+        self.streaming = False
+        self.outcome = "ok"
+
+    async def answer(
+        self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Send a whole JSON answer."""
+        length = (b"content-length", str(len(body)).encode())
+        await self._start(status, (_JSON, length, *headers))
+        await self._body(body, more=False)
+
+    async def stream(self) -> None:
+        """Begin a stream of events."""
+        self.streaming = True
+        await self._start(200, _STREAM)
+
+    async def write(self, events: bytes) -> None:
+        """Pass events on. Waits while the client reads more slowly than they come.
+
+        Raises `ClientStalled` when it reads nothing at all for too long.
+        """
+        if self.first_byte_at is None:
+            self.first_byte_at = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._body(events, more=True)
+        except TimeoutError:
+            raise ClientStalled from None
+
+    async def finish(self) -> None:
+        """End a stream."""
+        await self._body(b"", more=False)
+
+    async def fail(self, error: APIError) -> None:
+        """Say what went wrong: as a status while that is possible, else as the last event."""
+        self.outcome = error.code or error.type
+        try:
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                if self.streaming:
+                    await self._body(error.event(self.dialect), more=True)
+                    await self.finish()
+                elif not self.status:
+                    headers = [(k.encode(), v.encode()) for k, v in error.headers.items()]
+                    await self.answer(error.status, error.body(self.dialect), headers)
+        except TimeoutError:
+            await self.abort()
+
+    async def abort(self) -> None:
+        """Close the connection: this client cannot be told anything."""
+        self._abort()
+        await asyncio.sleep(0)  # for the server to notice, which would complain of half an answer
+
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"x-request-id", self.id.encode()), *headers],
+            }
+        )

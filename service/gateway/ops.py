@@ -1,0 +1,61 @@
+"""What operators ask the gateway, on a port of its own: `/livez`, `/readyz`, `/metrics`."""
+
+import json
+
+from aiohttp import ClientSession
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.gateway.client import Message, Receive, Send
+from service.gateway.drain import Drain
+from service.gateway.upstreams import Upstreams
+from service.telemetry.metrics import Metrics
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+class Ops:
+    """The ASGI application of the operators' port."""
+
+    def __init__(
+        self, upstreams: Upstreams, session: ClientSession, metrics: Metrics, drain: Drain
+    ) -> None:
+        self._upstreams = upstreams
+        self._session = session
+        self._metrics = metrics
+        self._drain = drain
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one probe or scrape."""
+        match scope["path"] if scope["method"] in ("GET", "HEAD") else None:
+            case "/livez":
+                await _answer(send, 200, b"ok\n")
+            case "/readyz":
+                reason = await self._unready()
+                await _answer(send, 503 if reason else 200, (reason or "ready").encode() + b"\n")
+            case "/metrics":
+                await _answer(
+                    send, 200, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST
+                )
+            case _:
+                body = json.dumps({"error": "there is /livez, /readyz and /metrics"}).encode()
+                await _answer(send, 404, body, "application/json")
+
+    async def _unready(self) -> str | None:
+        if self._drain.draining:
+            return f"draining, {self._drain.open} requests open"
+        if not self._upstreams.models:
+            return "no upstream is configured: set GPTOSS_GATEWAY__UPSTREAMS"
+        # With one model served it can do some of its work: every gateway sees the same engines, and
+        # turning all of them unready would take the healthy models down too.
+        if not await self._upstreams.any_is_healthy(self._session):
+            return f"no healthy engine of {', '.join(self._upstreams.models)}"
+        return None
+
+
+async def _answer(send: Send, status: int, body: bytes, content_type: str = _TEXT) -> None:
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,99 @@
+"""HTTP/1.1 from clients: uvicorn's protocol, with the bounds that it leaves to a proxy in front.
+
+A connection costs memory and a descriptor before anybody knows whose it is. So its heads are
+bounded in bytes and in time, and it carries one request at a time: pipelined requests queue without
+bound in uvicorn, and hide from the request under way that its client has left.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+ABORT = "gptoss.abort"
+"""ASGI extension: `call` closes the connection at once, unsent bytes and all."""
+
+HEAD_BYTES = 64 << 10
+HEAD_SECONDS = 20.0
+# What arrives with a head in one read, and may be the beginning of its body.
+_ONE_READ = 256 << 10
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One request at a time, whose head comes soon and is not large."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._unparsed = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        # Counted until the parser hands something over: heads, trailers and chunk extensions.
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > HEAD_BYTES + _ONE_READ:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        if self._is_answering():
+            raise httptools.HttpParserError("a request before the answer to the last one")
+        self._expect_head()
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+
+    def on_headers_complete(self) -> None:
+        self._forget_deadline()
+        self._unparsed = 0
+        super().on_headers_complete()
+        self.headers: list[tuple[bytes, bytes]] = []  # a trailer is no header, least of all a key
+        if self.parser.should_upgrade() and self.cycle is not None:
+            # The parser takes what follows for another protocol, not for this request's body.
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._unparsed = 0
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP; never within an answer that is under way."""
+        if self._is_answering():
+            self.transport.abort()
+        else:
+            super().send_400_response(msg)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: it advises to install WebSockets, which this service does not speak."""
+
+    def _is_answering(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._forget_deadline()
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        if not self._is_answering():
+            self.transport.abort()
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,72 @@
+"""vLLM settings that every profile shares, each with its reason."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+ITL_BUCKETS: Final = (
+    *(0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
+    *(0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0),
+)
+"""Edges of the inter-token latency histogram, s."""
+
+COMMON: Final[Mapping[str, object]] = MappingProxyType(
+    {
+        "enable-auto-tool-choice": True,
+        "tool-call-parser": "openai",
+        "tool-strict-level": "function",
+        "reasoning-parser": "openai_gptoss",
+        "scheduling-policy": "priority",
+        "enable-prompt-tokens-details": True,
+        "enable-request-id-headers": True,
+        "disable-fastapi-docs": True,
+        "disable-access-log-for-endpoints": "/health,/metrics",
+        "fingerprint-mode": "none",
+        "shutdown-timeout": 120,
+        "sse-keep-alive-interval": 10,
+        "logging-config": {"formatter": "json"},
+        "custom-histogram-buckets": {"inter_token_latency": list(ITL_BUCKETS)},
+        "fail-on-environ-validation": True,
+    }
+)
+
+QUEUE_FACTOR: Final = 4
+"""`max-num-queued-reqs` is this times `max-num-seqs`."""
+
+COMMON_ENV: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+        "VLLM_MAX_N_SEQUENCES": "8",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+)
+
+OFFLINE_ENV: Final[Mapping[str, str]] = MappingProxyType({"HF_HUB_OFFLINE": "1"})
+"""Weights are a local folder, so nothing needs the hub; `--online` leaves this out."""
+
+COMMON_WHY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "tool-call-parser": "HarmonyParser rejects every other name",
+        "tool-strict-level": "a call names a tool that was offered, in a form that can be parsed; "
+        "unconstrained gpt-oss now and then leaves Harmony's format (issue #22515)",
+        "scheduling-policy": "the gateway ranks teams; with fcfs vLLM refuses a priority",
+        "enable-prompt-tokens-details": "cached prompt tokens are billed apart",
+        "disable-fastapi-docs": "the engine's port is internal: fewer open routes",
+        "fingerprint-mode": "vLLM's own would tell tenants the version and the parallelism",
+        "shutdown-timeout": "0, the default, aborts every open stream on SIGTERM",
+        "sse-keep-alive-interval": "a queued stream stays visibly alive to proxies and clients",
+        "custom-histogram-buckets": "vLLM's begin at 10 ms; gpt-oss is often faster than that",
+        "fail-on-environ-validation": "most published gpt-oss variables no longer exist and would "
+        "otherwise be ignored without a word",
+        "max-num-queued-reqs": "a bounded queue answers 503 early instead of timing out late",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "5 s, the default, closes connections under the gateway's "
+        "pool, which then sees resets",
+        "VLLM_MAX_N_SEQUENCES": "n=16384, the default limit, lets one request fill every seat",
+    }
+)
+
+# Left out on purpose:
+# - enable-force-include-usage: it would put a usage chunk into streams that did not ask for one;
+#   the gateway asks, per request, and takes it out again.
+# - reasoning-effort-map: vLLM 0.33 only.

@@ -1,0 +1,72 @@
+"""A real gateway process in front of an engine that fails on command."""
+
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.tenants.file_store import FileStore
+from service.tenants.keys import Key
+from tests.integration.fake_engine import BEHAVIOURS, FakeEngine
+from tests.process import GPTOSS, environment, free_port, running
+
+ENGINE_KEY = "engine-secret-of-the-tests-0123456789"
+IDLE_TIMEOUT = 1.0
+MAX_BODY = 8 << 20
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway, and what a test needs to talk to it."""
+
+    url: str
+    ops: str
+    key: str
+    keys: FileStore
+    log: Path
+
+    def client(self, **options: object) -> httpx.Client:
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[FakeEngine]:
+    with FakeEngine() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="session")
+def gateway(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    home = tmp_path_factory.mktemp("gateway")
+    store = FileStore(home / "state" / "keys.json")
+    key, token = Key.issue("tests")
+    store.add(key)
+    port, ops_port = free_port(), free_port()
+    upstreams = [{"model": name, "url": engine.url} for name in BEHAVIOURS]
+    deaf = socket.create_server(("127.0.0.1", 0))  # takes connections and never reads from them
+    deaf_url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+    upstreams.append({"model": "deaf", "url": deaf_url})
+    upstreams.append({"model": "nowhere", "url": f"http://127.0.0.1:{free_port()}"})
+    env = environment(
+        home,
+        {
+            "GPTOSS_STATE_DIR": str(home / "state"),
+            "GPTOSS_GATEWAY__PORT": str(port),
+            "GPTOSS_GATEWAY__OPS_PORT": str(ops_port),
+            "GPTOSS_GATEWAY__UPSTREAMS": json.dumps(upstreams),
+            "GPTOSS_GATEWAY__ENGINE_KEY": ENGINE_KEY,
+            "GPTOSS_GATEWAY__IDLE_TIMEOUT": str(IDLE_TIMEOUT),
+            "GPTOSS_GATEWAY__RESPONSE_TIMEOUT": str(IDLE_TIMEOUT),
+            "GPTOSS_GATEWAY__CLIENT_TIMEOUT": str(IDLE_TIMEOUT),
+            "GPTOSS_GATEWAY__BODY_TIMEOUT": "1",
+            "GPTOSS_GATEWAY__MAX_BODY_BYTES": str(MAX_BODY),
+        },
+    )
+    url, ops, log = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}", home / "log"
+    with deaf, running([*GPTOSS, "gateway"], env, ready=f"{ops}/livez", log=log):
+        yield Gateway(url, ops, token, store, log)

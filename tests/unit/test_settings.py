@@ -1,0 +1,95 @@
+"""Settings: environment before file before default, and one clear line for a wrong one."""
+
+from pathlib import Path
+
+import pytest
+
+from service import settings
+from service.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("GPTOSS_")]:
+        monkeypatch.delenv(name)
+
+
+def test_the_environment_goes_before_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "gptoss.yaml"
+    file.write_text("gateway: {port: 7000, ops_port: 7001}")
+    monkeypatch.setenv("GPTOSS_CONFIG", str(file))
+    monkeypatch.setenv("GPTOSS_GATEWAY__PORT", "7100")
+    gateway = settings.load().gateway
+    assert (gateway.port, gateway.ops_port) == (7100, 7001)
+
+
+def test_upstreams_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "GPTOSS_GATEWAY__UPSTREAMS", '[{"model": "gpt-oss-20b", "url": "http://127.0.0.1:9"}]'
+    )
+    (upstream,) = settings.load().gateway.upstreams
+    assert upstream.model == "gpt-oss-20b"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("GPTOSS_GATEWAY__PORT", "eighty", "gateway.port"),
+        ("GPTOSS_GATEWAY__PORT", "70000", "gateway.port"),
+        ("GPTOSS_GATEWAY__PROT", "8000", "gateway.prot"),
+        ("GPTOSS_GATEWAY__UPSTREAMS", "[", "gateway"),
+        ("GPTOSS_GATEWAY__UPSTREAMS", '[{"model": "m", "url": "ftp://x"}]', "gateway.upstreams"),
+        ("GPTOSS_GATEWAY__UPSTREAMS", '[{"model": "m", "url": "http://x:99999"}]', "upstreams.0"),
+        ("GPTOSS_GATEWAY__UPSTREAMS", '[{"model": "m", "url": "http://a:b@x"}]', "upstreams.0"),
+        ("GPTOSS_GATEWAY__UPSTREAMS", '[{"model": "m", "url": "http://:80"}]', "upstreams.0"),
+        ("GPTOSS_GATEWAY__ENGINE_KEY", "short", "engine_key has 5 characters"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as complaint:
+        settings.load()
+    assert said in str(complaint.value)
+    assert "\n" not in str(complaint.value)
+
+
+def test_a_weak_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTOSS_GATEWAY__ENGINE_KEY", "hunter2")
+    with pytest.raises(UserError) as complaint:
+        settings.load()
+    assert "hunter2" not in str(complaint.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"gateway: {port", "is not YAML at line 1"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"- 1", "must hold names and values"),
+        (b"gatway: {}", "gatway"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, said: str
+) -> None:
+    file = tmp_path / "gptoss.yaml"
+    file.write_bytes(content)
+    monkeypatch.setenv("GPTOSS_CONFIG", str(file))
+    with pytest.raises(UserError) as complaint:
+        settings.load()
+    assert said in str(complaint.value)
+    assert "\n" not in str(complaint.value)
+
+
+def test_a_file_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GPTOSS_CONFIG", str(tmp_path / "none.yaml"))
+    with pytest.raises(UserError, match="No such file"):
+        settings.load()

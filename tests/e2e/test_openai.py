@@ -227,7 +227,7 @@ def test_the_engine_itself_asks_for_its_secret(stack: Stack) -> None:
 
 
 def test_a_client_that_leaves_has_its_request_aborted_in_the_engine(stack: Stack) -> None:
-    aborted = stack.engine_metric("vllm:request_success_total", finished_reason="abort")
+    before = stack.engine_metric("vllm:generation_tokens_total")
     stream = stack.openai.chat.completions.create(
         model=MODEL, messages=COUNT, max_tokens=10_000, stream=True
     )
@@ -238,7 +238,7 @@ def test_a_client_that_leaves_has_its_request_aborted_in_the_engine(stack: Stack
     while stack.engine_metric("vllm:num_requests_running"):
         assert time.monotonic() < deadline, "the engine goes on for nobody"
         time.sleep(0.05)
-    assert stack.engine_metric("vllm:request_success_total", finished_reason="abort") == aborted + 1
+    assert stack.engine_metric("vllm:generation_tokens_total") - before < 10_000
 
 
 def test_many_streams_at_once_all_end_well(stack: Stack) -> None:

@@ -75,15 +75,18 @@ class Corpus:
     def __init__(self, encoding: HarmonyEncoding, seed: int) -> None:
         self._encoding = encoding
         self._random = random.Random(seed)  # noqa: S311  # a corpus, not a secret
+        self._familiar: list[int] = []
+        cues = {token for kind in self.cues() for token in kind}
+        self._familiar = [t for t in self.known() if t < _LAST_ORDINARY and t not in cues]
 
     def known(self) -> list[int]:
         """The tokens that the model tells apart; all others are one to it."""
-        texts = [ANSWER, TOOL_ANSWER, f"{NUMBERS} {NUMBERS}", *_SMALL_TALK, *_VALUES]
+        texts = [ANSWER, TOOL_ANSWER, f"{NUMBERS} {NUMBERS}", *_VALUES]
         texts += [_ANALYSIS.format(said) for said in ANALYSIS.values()]
         texts += [_CALL, _ARGUMENTS, '":', ',"', "}<|call|>", "<|return|>", _FINAL]
         known = {token for text in texts for token in encode(self._encoding, text)}
         known.update(token for cues in self.cues() for token in cues)
-        known.update(self._prompt([_user("Hi")], [_weather()]))
+        known.update(self._render([self._system(), _developer(None, [_weather()]), _user("")]))
         return sorted(known)
 
     def cues(self) -> list[list[int]]:
@@ -100,7 +103,7 @@ class Corpus:
 
     def draw(self, longest: int) -> Dialogue:
         """One conversation of at most about `longest` tokens of user text."""
-        kind = self._random.choices(list(ANALYSIS), weights=[30, 20, 35, 15])[0]
+        kind = self._random.choices(list(ANALYSIS), weights=[35, 18, 32, 15])[0]
         rounds = 3 if longest <= _SHORT else 40
         prompt = self._prompt(*self._request(kind, longest))
         if self._random.random() < 0.85:
@@ -160,19 +163,16 @@ class Corpus:
         return ((token, False) for token in self._tokens(1, 4))
 
     def _prompt(self, messages: list[Message], tools: list[ToolDescription]) -> list[int]:
-        source = self._random
-        content = DeveloperContent.new()
-        instructed = source.random() < 0.3
-        if instructed:
+        source, instructions = self._random, None
+        if source.random() < 0.3:
             # Never empty: vLLM leaves such a message out.
-            own = f"Be {self._words(0, 20)}"
-            content = content.with_instructions(source.choice((*_INSTRUCTIONS, own)))
-        if tools:
-            content = content.with_function_tools(tools)
-        developer = [Message.from_role_and_content(Role.DEVELOPER, content)]
-        everything = [self._system(), *(developer if instructed or tools else []), *messages]
+            instructions = source.choice((*_INSTRUCTIONS, f"Be {self._words(0, 20)}"))
+        developer = [_developer(instructions, tools)] if instructions or tools else []
+        return self._render([self._system(), *developer, *messages])
+
+    def _render(self, messages: list[Message]) -> list[int]:
         tokens: list[int] = self._encoding.render_conversation_for_completion(
-            Conversation.from_messages(everything),
+            Conversation.from_messages(messages),
             Role.ASSISTANT,
             config=RenderConversationConfig(auto_drop_analysis=False),
         )
@@ -223,15 +223,18 @@ class Corpus:
     def _text(self, cues: Sequence[str], longest: int) -> str:
         """Random words around something that is said."""
         source = self._random
-        said = source.choice(cues) if cues else source.choice((*_SMALL_TALK, ""))
+        said = source.choice(cues) if cues else self._small_talk()
         if cues:
             said = said.capitalize() if source.random() < 0.5 else said
             longest = min(longest, _NEAR)
-            if source.random() < 0.25:
-                return said
+        if said and source.random() < 0.35:
+            return said
         before = self._words(0, longest) if source.random() < 0.7 else ""
         after = self._words(0, longest) if source.random() < 0.7 else ""
         return f"{before} {said} {after}".strip() or "Hi"
+
+    def _small_talk(self) -> str:
+        return self._random.choice((*_SMALL_TALK, "", self._words(1, 3), self._words(1, 8)))
 
     def _identifier(self) -> str:
         letters = (letter for letter in self._words(1, 3) if letter.isascii() and letter.isalnum())
@@ -244,13 +247,28 @@ class Corpus:
 
     def _tokens(self, least: int, most: int) -> list[int]:
         count = self._random.randint(least, most)
-        return [self._random.randrange(_LAST_ORDINARY) for _ in range(count)]
+        return [self._token() for _ in range(count)]
+
+    def _token(self) -> int:
+        """Any token; often a familiar one, for a user's words may be those of an answer, too."""
+        if self._familiar and self._random.random() < 0.3:
+            return self._random.choice(self._familiar)
+        return self._random.randrange(_LAST_ORDINARY)
 
 
 def _weather() -> ToolDescription:
     schema = {"type": "object", "properties": {"location": {"type": "string"}}}
     required = {"required": ["location"]}
     return ToolDescription.new("get_weather", "Get the weather.", parameters=schema | required)
+
+
+def _developer(instructions: str | None, tools: list[ToolDescription]) -> Message:
+    content = DeveloperContent.new()
+    if instructions:
+        content = content.with_instructions(instructions)
+    if tools:
+        content = content.with_function_tools(tools)
+    return Message.from_role_and_content(Role.DEVELOPER, content)
 
 
 def _user(text: str) -> Message:

@@ -24,12 +24,12 @@ class TinyRecipe:
     head_dim: int = 32
     experts: int = 4
     experts_per_token: int = 2
-    steps: int = 250
+    steps: int = 280
     batch: int = 6
     learning_rate: float = 3e-3
     sharpness: float = 8.0
     """Factor of the output after training: at temperature 1 it says what it would say at 0."""
-    seed: int = 20
+    seed: int = 21
     threads: int = 1
     """One: the order of a sum depends on how many threads share it, and matrices this small gain
     little from a second one, which on a busy machine only waits for the first."""

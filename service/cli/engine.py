@@ -17,14 +17,17 @@ from service.models import find as find_model
 from service.profiles import GPU, Choice, Vendor, choose, plan
 from service.profiles import find as find_profile
 
+ModelOption = Annotated[
+    str | None, typer.Option(envvar="MODEL", help="default: the largest that fits")
+]
+ProfileOption = Annotated[
+    str | None, typer.Option(envvar="PROFILE", help="default: by the GPUs found")
+]
+
 
 def engine(
-    model: Annotated[
-        str | None, typer.Option(envvar="MODEL", help="default: the largest that fits")
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(envvar="PROFILE", help="default: by the GPUs found")
-    ] = None,
+    model: ModelOption = None,
+    profile: ProfileOption = None,
     model_path: Annotated[
         Path | None,
         typer.Option("--model-path", "--weights", help="folder of the weights; default: fetched"),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from service import settings
-from service.cli.engine import select
+from service.cli.engine import ModelOption, ProfileOption, select
 from service.cli.weights import drawn
 from service.embedded.stack import Stack
 from service.engine import tiny, weights
@@ -50,12 +50,8 @@ print(answer.choices[0].message.content)
 
 
 def up(
-    model: Annotated[
-        str | None, typer.Option(envvar="MODEL", help="default: the largest that fits")
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(envvar="PROFILE", help="default: by the GPUs found")
-    ] = None,
+    model: ModelOption = None,
+    profile: ProfileOption = None,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65534, help="of the API; the next one is for metrics and probes"),

@@ -26,7 +26,12 @@ def free_port() -> int:
 def environment(home: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:
     """This process's environment, with a home, cache and state of the test's own."""
     inherited = {name: value for name, value in os.environ.items() if "GPTOSS" not in name}
-    own = {"HOME": str(home), "XDG_CACHE_HOME": "", "XDG_STATE_HOME": "", "NO_COLOR": "1"}
+    own = {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "XDG_STATE_HOME": "",
+        "NO_COLOR": "1",
+    }
     return inherited | own | {"COLUMNS": "200"} | dict(extra)
 
 

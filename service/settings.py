@@ -5,8 +5,9 @@ A value comes from, first wins: the environment (`GPTOSS_…`, nested by `__`), 
 """
 
 import os
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -30,7 +31,7 @@ from pydantic_settings import (
 from service.errors import UserError
 
 CONFIG_VARIABLE = "GPTOSS_CONFIG"
-MIN_ENGINE_KEY_LENGTH = 32
+MIN_SECRET_LENGTH = 32
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -44,6 +45,12 @@ class Section(BaseModel):
     """A group of settings; an unknown name in it is an error, not a silent default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _strong(name: str, secret: SecretStr) -> None:
+    length = len(secret.get_secret_value())
+    if 0 < length < MIN_SECRET_LENGTH:
+        raise ValueError(f"{name} has {length} characters: use {MIN_SECRET_LENGTH} random ones")
 
 
 class UpstreamSettings(Section):
@@ -75,6 +82,10 @@ class GatewaySettings(Section):
         SecretStr(""), description="bearer secret that the engines expect (their VLLM_API_KEY)"
     )
     max_body_bytes: int = Field(8 << 20, gt=0, description="largest request body, bytes")
+    max_choices: int = Field(
+        8, ge=1, le=128, description="largest `n`, and most prompts of one request"
+    )
+    max_json_depth: int = Field(64, ge=8, le=200, description="deepest nesting of a request's JSON")
     body_timeout: Seconds = Field(60, description="for a client to send its whole body, s")
     client_timeout: Seconds = Field(
         60, description="longest a client may not read what is written to it, s"
@@ -90,12 +101,89 @@ class GatewaySettings(Section):
 
     @model_validator(mode="after")
     def _secret_is_strong(self) -> Self:
-        length = len(self.engine_key.get_secret_value())
-        if 0 < length < MIN_ENGINE_KEY_LENGTH:
-            raise ValueError(
-                f"engine_key has {length} characters: use {MIN_ENGINE_KEY_LENGTH} random ones"
-            )
+        _strong("engine_key", self.engine_key)
         return self
+
+
+class DatabaseSettings(Section):
+    """Teams, keys, ledger and audit."""
+
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="postgresql://user:password@host/name; empty: SQLite in the state folder",
+    )
+    snapshot_max_age: Seconds = Field(
+        300, description="oldest snapshot of teams and keys with which /readyz is still green, s"
+    )
+
+
+class OnStoreLoss(StrEnum):
+    """What a limit does while its store cannot be asked."""
+
+    DEGRADED = "degraded"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class QuotaSettings(Section):
+    """Counters of requests and tokens."""
+
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="redis://, rediss:// (TLS), redis+sentinel://host:port,…/service or"
+        " redis+cluster://host:port,…; empty: counters in this process",
+    )
+    timeout: Annotated[float, Field(gt=0, le=0.05)] = Field(
+        0.05, description="longest a request waits for the store, s"
+    )
+    lease: Seconds = Field(60, description="until an unattended reservation is given up, s")
+    degraded_limit: Seconds = Field(
+        900, description="longest a gateway goes by its own counters before it refuses, s"
+    )
+    requests: OnStoreLoss = Field(OnStoreLoss.DEGRADED, description="rates of requests")
+    tokens: OnStoreLoss = Field(OnStoreLoss.DEGRADED, description="rates of tokens")
+    concurrency: OnStoreLoss = Field(OnStoreLoss.DEGRADED, description="concurrent requests")
+    budgets: OnStoreLoss = Field(OnStoreLoss.DEGRADED, description="tokens per day and month")
+
+
+class LedgerSettings(Section):
+    """The lasting record of use."""
+
+    flush: Seconds = Field(1, description="longest a record waits to be written, s")
+    max_pending: int = Field(
+        100_000, gt=0, description="records kept in memory while the database is away"
+    )
+    keep_records_days: int = Field(35, ge=1, description="then they are summed by hour")
+    keep_hourly_days: int = Field(400, ge=1, description="then they are summed by day")
+    keep_daily_days: int = Field(3650, ge=1, description="then they are deleted")
+
+
+class AdminSettings(Section):
+    """The admin API. Without a token there is none."""
+
+    host: str = Field("127.0.0.1", description="address of the admin API")
+    port: Port = Field(8002, description="port of the admin API")
+    token: SecretStr = Field(SecretStr(""), description="bearer secret of the admin API")
+
+    @model_validator(mode="after")
+    def _secret_is_strong(self) -> Self:
+        _strong("token", self.token)
+        return self
+
+
+class SSOSettings(Section):
+    """Single sign-on: JSON Web Tokens of one OpenID Connect issuer work as keys do."""
+
+    issuer: str = Field("", description="`iss` of its tokens; empty: no single sign-on")
+    audience: str = Field("", description="`aud` that a token must carry")
+    jwks_url: str = Field("", description="its keys; empty: found through the issuer's discovery")
+    algorithms: tuple[
+        Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"], ...
+    ] = Field(("RS256", "ES256"), min_length=1, description="signatures that are accepted")
+    team_claim: str = Field("gptoss_team", description="claim that names the team")
+    teams: dict[str, str] = Field(
+        default_factory=dict, description="team by value of the claim; empty: the value is the team"
+    )
 
 
 class Settings(BaseSettings):
@@ -114,11 +202,16 @@ class Settings(BaseSettings):
         description="what must be kept: keys, the engine's rendered config, logs",
     )
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    quota: QuotaSettings = Field(default_factory=QuotaSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    admin: AdminSettings = Field(default_factory=AdminSettings)
+    sso: SSOSettings = Field(default_factory=SSOSettings)
 
     @property
-    def keys_file(self) -> Path:
-        """Keys, as hashes."""
-        return self.state_dir / "keys.json"
+    def database_url(self) -> str:
+        """The configured database, or the file that stands for one on a single machine."""
+        return self.database.url.get_secret_value() or f"sqlite:///{self.state_dir / 'gptoss.db'}"
 
     @classmethod
     def settings_customise_sources(

@@ -2,7 +2,6 @@
 
 from service import settings
 from service.telemetry import logs
-from service.tenants.file_store import FileStore
 
 
 def gateway() -> None:
@@ -13,5 +12,4 @@ def gateway() -> None:
     from service.gateway import server  # the server's imports are of no use to other commands
 
     logs.configure()
-    current = settings.load()
-    server.run(current.gateway, FileStore(current.keys_file))
+    server.run(settings.load())

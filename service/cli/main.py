@@ -5,7 +5,19 @@ import sys
 
 import typer
 
-from service.cli import engine, gateway, key, profiles, settings, up, weights
+from service.cli import (
+    audit,
+    db,
+    engine,
+    gateway,
+    key,
+    profiles,
+    settings,
+    team,
+    up,
+    usage,
+    weights,
+)
 from service.errors import UserError
 
 app = typer.Typer(
@@ -22,7 +34,11 @@ app.command()(profiles.profiles)
 app.command()(profiles.plan)
 app.command()(weights.weights)
 app.command("settings")(settings.show_settings)
+app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")
+app.command()(usage.usage)
+app.command()(audit.audit)
+app.add_typer(db.app, name="db")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """`gptoss up`: the whole stack on this machine, by one command."""
 
+import asyncio
 import signal
 import time
 from datetime import UTC, datetime
@@ -11,18 +12,20 @@ import typer
 from service import settings
 from service.cli.engine import ModelOption, ProfileOption, select
 from service.cli.weights import drawn
+from service.database.opened import open_database
 from service.embedded.stack import Stack
 from service.engine import tiny, weights
 from service.engine.selftest import SelfTest
 from service.gateway.server import bind
 from service.models import Model
 from service.settings import GatewaySettings, Settings
-from service.tenants.file_store import FileStore
-from service.tenants.keys import Key
+from service.tenants.directory import Directory
+from service.tenants.team import Team
 
 INTERRUPTED = 130
 _WATCH_SECONDS = 0.5
 _TEAM = "local"
+_ACTOR = "gptoss up"
 
 # At the left margin, for pasting: Python minds leading spaces.
 READY = """\
@@ -116,10 +119,7 @@ def _serve(model: str | None, profile: str | None, current: Settings, steps: Ste
         steps.begin("engine", f"vLLM starts with profile {choice.profile.name}")
         stack.start_engine(folder, steps.waiting)
         steps.done("engine", "answers")
-        store = FileStore(current.keys_file)
-        earlier = sum(key.is_active(datetime.now(UTC)) for key in store.read())
-        key, token = Key.issue(_TEAM)
-        store.add(key)
+        token, earlier = asyncio.run(_new_key(current))
         steps.begin("gateway", f"starts on port {current.gateway.port}")
         stack.start_gateway(steps.waiting)
         steps.done("gateway", "answers")
@@ -141,6 +141,18 @@ def _serve(model: str | None, profile: str | None, current: Settings, steps: Ste
         while True:
             stack.check()
             time.sleep(_WATCH_SECONDS)
+
+
+async def _new_key(current: Settings) -> tuple[str, int]:
+    """A key of the team of this machine, and how many others there are that still work."""
+    async with open_database(current) as database:
+        directory = Directory(database)
+        if all(team.name != _TEAM for team in await directory.teams()):
+            await directory.create_team(_ACTOR, Team(_TEAM))
+        now = datetime.now(UTC)
+        earlier = sum(key.is_active(now) for key in await directory.keys(_TEAM))
+        _, token = await directory.create_key(_ACTOR, _TEAM)
+    return token, earlier
 
 
 def _check_ports(gateway: GatewaySettings) -> None:

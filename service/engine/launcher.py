@@ -26,7 +26,7 @@ from service.models.model import GIB
 from service.profiles.common import COMMON, COMMON_ENV, OFFLINE_ENV, QUEUE_FACTOR
 from service.profiles.planner import Plan
 from service.profiles.profile import Settings, Vendor
-from service.settings import MIN_ENGINE_KEY_LENGTH
+from service.settings import MIN_SECRET_LENGTH
 
 VLLM_VERSION: Final = "0.32.0"
 """The release that the profiles are made for and the tests run."""
@@ -228,9 +228,9 @@ def _check_weights(folder: Path) -> None:
 
 
 def _check_secret(key: str, host: str) -> None:
-    if 0 < len(key) < MIN_ENGINE_KEY_LENGTH:
+    if 0 < len(key) < MIN_SECRET_LENGTH:
         raise UserError(
-            f"{API_KEY} has {len(key)} characters: use at least {MIN_ENGINE_KEY_LENGTH} random ones"
+            f"{API_KEY} has {len(key)} characters: use at least {MIN_SECRET_LENGTH} random ones"
         )
     if not key and host not in _LOOPBACK:
         raise UserError(

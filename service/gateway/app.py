@@ -6,7 +6,9 @@ import logging
 import time
 
 from service.gateway import errors, policy
-from service.gateway.auth import authenticate
+from service.gateway.admission import Admission
+from service.gateway.auth import Authenticator
+from service.gateway.caps import Caps, may_use, scopes_of
 from service.gateway.client import (
     ClientGone,
     ClientStalled,
@@ -20,11 +22,11 @@ from service.gateway.drain import Drain
 from service.gateway.errors import APIError
 from service.gateway.exchange import Exchange
 from service.gateway.proxy import Proxy
-from service.gateway.routes import INFERENCE, MODELS, Route, dialect_of
+from service.gateway.routes import INFERENCE, MODELS, QUOTA, Route, dialect_of
 from service.gateway.upstreams import Upstreams
 from service.settings import GatewaySettings
 from service.telemetry.metrics import Metrics
-from service.tenants.snapshot import Keys
+from service.tenants.principal import Principal
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +39,17 @@ class Gateway:
     def __init__(
         self,
         settings: GatewaySettings,
-        keys: Keys,
+        authenticator: Authenticator,
+        admission: Admission,
         upstreams: Upstreams,
         proxy: Proxy,
         metrics: Metrics,
         drain: Drain,
     ) -> None:
         self._settings = settings
-        self._keys = keys
+        self._bounds = policy.Bounds(settings.max_choices, settings.max_json_depth)
+        self._authenticator = authenticator
+        self._admission = admission
         self._upstreams = upstreams
         self._proxy = proxy
         self._metrics = metrics
@@ -74,6 +79,7 @@ class Gateway:
                 log.exception("request failed", extra={"request_id": exchange.id})
                 await exchange.fail(errors.internal())
             finally:
+                exchange.settle()
                 self._record(exchange)
 
     async def _answer(self, scope: Message, receive: Receive, exchange: Exchange) -> None:
@@ -82,6 +88,8 @@ class Gateway:
             raise errors.no_upgrade()
         if path == MODELS or path.startswith(MODELS + "/"):
             await self._answer_models(method, path, scope, exchange)
+        elif path == QUOTA:
+            await self._answer_quota(method, scope, exchange)
         elif path in INFERENCE:
             await self._answer_inference(INFERENCE[path], scope, receive, exchange)
         else:
@@ -95,18 +103,45 @@ class Gateway:
             raise errors.wrong_method(scope["method"], route.path, "POST")
         if self._drain.draining:
             raise errors.draining()
-        exchange.key = authenticate(scope["headers"], self._keys.current)
+        principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
         body = await read_body(
             receive,
             scope["headers"],
             limit=self._settings.max_body_bytes,
             seconds=self._settings.body_timeout,
         )
-        request = policy.decide(route, body)
-        upstream = self._upstreams.pick(request.model)
-        exchange.model = request.model
         async with until_gone(receive):
-            await self._proxy.relay(request, upstream, exchange)
+            await self._infer(route, body, principal, exchange)
+
+    async def _infer(
+        self, route: Route, body: bytes, principal: Principal, exchange: Exchange
+    ) -> None:
+        """Decide, reserve, relay."""
+        scopes = scopes_of(principal)
+        try:
+            asked = policy.read(route, body, self._bounds)
+            upstream = self._upstreams.pick(asked.model)
+            exchange.model = asked.model
+            if not may_use(principal, asked.model):
+                raise errors.model_not_allowed(asked.model, principal.team.name)
+            scopes = scopes_of(principal, asked.model)
+            caps, prompt = Caps.of(principal, scopes), self._admission.prompt(asked)
+            request = policy.compose(asked, caps, prompt)
+        except APIError:
+            exchange.headers = await self._admission.headers(principal, scopes)
+            raise
+        tab = await self._admission.admit(exchange.id, principal, asked, scopes, caps, prompt)
+        exchange.admitted(tab)
+        await self._proxy.relay(request, upstream, exchange, tab)
+
+    async def _answer_quota(self, method: str, scope: Message, exchange: Exchange) -> None:
+        exchange.route = "quota"
+        if method != "GET":
+            raise errors.wrong_method(method, QUOTA, "GET")
+        principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
+        served = [name for name in self._upstreams.models if may_use(principal, name)]
+        document = await self._admission.quota(principal, served)
+        await exchange.answer(200, json.dumps(document).encode())
 
     async def _answer_models(
         self, method: str, path: str, scope: Message, exchange: Exchange
@@ -115,8 +150,12 @@ class Gateway:
         exchange.route = "models"
         if method != "GET":
             raise errors.wrong_method(method, path, "GET")
-        exchange.key = authenticate(scope["headers"], self._keys.current)
-        known = {name: self._model_card(name) for name in self._upstreams.models}
+        principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
+        known = {
+            name: self._model_card(name)
+            for name in self._upstreams.models
+            if may_use(principal, name)
+        }
         if path == MODELS:
             document: dict[str, object] = {"object": "list", "data": list(known.values())}
         else:
@@ -130,7 +169,7 @@ class Gateway:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "openai"}
 
     def _record(self, exchange: Exchange) -> None:
-        seconds = time.perf_counter() - exchange.started_at
+        seconds = exchange.seconds
         status = str(exchange.status or _CLIENT_CLOSED)
         labels = (exchange.route, exchange.model)
         self._metrics.requests.labels(*labels, status, exchange.outcome).inc()
@@ -144,8 +183,8 @@ class Gateway:
                 "request_id": exchange.id,
                 "route": exchange.route,
                 "model": exchange.model,
-                "key": exchange.key.id if exchange.key else None,
-                "team": exchange.key.team if exchange.key else None,
+                "key": exchange.principal.id if exchange.principal else None,
+                "team": exchange.principal.team.name if exchange.principal else None,
                 "status": int(status),
                 "outcome": exchange.outcome,
                 "seconds": round(seconds, 4),

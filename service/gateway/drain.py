@@ -12,16 +12,18 @@ class Drain:
         self.draining = False
         self.open = 0
         self._idle = asyncio.Event()
+        self._idle.set()
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
         """Count one request while it lasts."""
         self.open += 1
+        self._idle.clear()
         try:
             yield
         finally:
             self.open -= 1
-            if self.draining and not self.open:
+            if not self.open:
                 self._idle.set()
 
     async def finish(self, seconds: float, hurry: asyncio.Event) -> bool:
@@ -36,3 +38,7 @@ class Drain:
             for wait in waiting:
                 wait.cancel()
         return not self.open
+
+    async def emptied(self) -> None:
+        """Wait for the last request to end: what is cut has yet to be settled."""
+        await self._idle.wait()

@@ -132,6 +132,48 @@ def not_json() -> APIError:
     )
 
 
+def too_deep(most: int) -> APIError:
+    return APIError(400, f"The JSON body is nested deeper than {most} levels: flatten it.")
+
+
+def out_of_range(param: str, least: int, most: int) -> APIError:
+    return APIError(
+        400,
+        f"Invalid '{param}': expected {least} to {most}.",
+        code="integer_out_of_range",
+        param=param,
+    )
+
+
+def context_too_long(most: int, prompt: int, output: int | None) -> APIError:
+    asked = f" and {output} for the answer" if output else ""
+    return APIError(
+        400,
+        f"Your team's maximum context length is {most} tokens. You asked for about {prompt} in the"
+        f" prompt{asked}: shorten the prompt or the answer.",
+        code="context_length_exceeded",
+        param="messages",
+    )
+
+
+def too_much_output(param: str, asked: int, most: int) -> APIError:
+    return APIError(
+        400,
+        f"{param} is too large: {asked}. Your team may ask for at most {most} tokens of output.",
+        code="invalid_value",
+        param=param,
+    )
+
+
+def effort_not_allowed(param: str, asked: str, allowed: tuple[str, ...]) -> APIError:
+    return APIError(
+        400,
+        f"Your team may not use {param} '{asked[:_ECHO]}': use {' or '.join(allowed)}.",
+        code="unsupported_value",
+        param=param,
+    )
+
+
 def missing(param: str) -> APIError:
     return APIError(
         400,
@@ -165,6 +207,30 @@ def unknown_model(name: str, known: list[str]) -> APIError:
         f" Models: {', '.join(known) or 'none'}.",
         code="model_not_found",
         param="model",
+    )
+
+
+def model_not_allowed(name: str, team: str) -> APIError:
+    return APIError(
+        403,
+        f"Team `{team}` does not have access to model `{name[:_ECHO]}`: ask your platform team.",
+        code="model_not_found",
+    )
+
+
+def team_disabled(team: str) -> APIError:
+    return APIError(
+        403,
+        f"Team `{team}` is switched off: ask your platform team.",
+        code="team_disabled",
+    )
+
+
+def not_a_member() -> APIError:
+    return APIError(
+        403,
+        "You are signed in, but belong to no team of this service: ask your platform team.",
+        code="no_team",
     )
 
 

@@ -9,7 +9,8 @@ from service.gateway.client import ClientStalled, Message, Send
 from service.gateway.errors import APIError
 from service.gateway.protocol import ABORT
 from service.gateway.routes import Dialect
-from service.tenants.keys import Key
+from service.gateway.tab import Tab
+from service.tenants.principal import Principal
 
 _JSON = (b"content-type", b"application/json")
 _STREAM = (
@@ -27,8 +28,8 @@ class Exchange:
 
     `patience` is how long one write may wait for a client that does not read, s.
 
-    What is known of the request by the end (`route`, `model`, `key`, `outcome`) is what the metrics
-    and the log line say of it.
+    What is known of the request by the end (`route`, `model`, `principal`, `outcome`) is what the
+    metrics and the log line say of it. `headers` go with whatever answer is begun.
     """
 
     def __init__(self, scope: Message, send: Send, dialect: Dialect, patience: float) -> None:
@@ -42,9 +43,26 @@ class Exchange:
         self.status = 0
         self.route = "none"
         self.model = "none"
-        self.key: Key | None = None
+        self.principal: Principal | None = None
+        self.headers: list[tuple[bytes, bytes]] = []
         self.streaming = False
+        self._tab: Tab | None = None
         self.outcome = "ok"
+
+    @property
+    def seconds(self) -> float:
+        """Since the request began."""
+        return time.perf_counter() - self.started_at
+
+    def admitted(self, tab: Tab) -> None:
+        """From here on the request has to be settled, however it ends."""
+        self._tab = tab
+        self.headers = tab.headers
+
+    def settle(self) -> None:
+        """Settle what was admitted, by how it ended. Never waits; repeating it does nothing."""
+        if self._tab is not None:
+            self._tab.close(self.outcome)
 
     async def answer(
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
@@ -104,6 +122,6 @@ class Exchange:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [(b"x-request-id", self.id.encode()), *headers],
+                "headers": [(b"x-request-id", self.id.encode()), *self.headers, *headers],
             }
         )

@@ -1,6 +1,7 @@
 """What operators ask the gateway, on a port of its own: `/livez`, `/readyz`, `/metrics`."""
 
 import json
+from collections.abc import Callable
 
 from aiohttp import ClientSession
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,15 +15,24 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class Ops:
-    """The ASGI application of the operators' port."""
+    """The ASGI application of the operators' port.
+
+    `stale` says what is wrong with the snapshot of teams and keys, if anything is.
+    """
 
     def __init__(
-        self, upstreams: Upstreams, session: ClientSession, metrics: Metrics, drain: Drain
+        self,
+        upstreams: Upstreams,
+        session: ClientSession,
+        metrics: Metrics,
+        drain: Drain,
+        stale: Callable[[], str | None],
     ) -> None:
         self._upstreams = upstreams
         self._session = session
         self._metrics = metrics
         self._drain = drain
+        self._stale = stale
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one probe or scrape."""
@@ -43,6 +53,8 @@ class Ops:
     async def _unready(self) -> str | None:
         if self._drain.draining:
             return f"draining, {self._drain.open} requests open"
+        if stale := self._stale():
+            return stale
         if not self._upstreams.models:
             return "no upstream is configured: set GPTOSS_GATEWAY__UPSTREAMS"
         # With one model served it can do some of its work: every gateway sees the same engines, and

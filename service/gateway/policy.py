@@ -3,6 +3,9 @@
 The body is split into its top-level fields, whose values stay raw bytes: nothing of a long prompt
 is built as Python objects. It is always put together again from what was seen here, so that the
 engine cannot read it differently (a name given twice, an escaped `priority`).
+
+`read` takes a body apart, before anything is known of who asks; `compose` makes the engine's body
+of it, within the caps of the team.
 """
 
 from dataclasses import dataclass
@@ -10,10 +13,16 @@ from dataclasses import dataclass
 import msgspec
 
 from service.gateway import errors
-from service.gateway.routes import Route
+from service.gateway.caps import Caps
+from service.gateway.depth import is_deeper
+from service.gateway.routes import Dialect, Route
+from service.gateway.usage import Shown
+from service.quota.limits import Effort
 
-# vLLM 0.32 knows low, medium and high only; OpenAI's SDKs offer more words for the same scale.
+# vLLM 0.32 knows low, medium and high only; the vendors' SDKs offer more words for the same scale.
 _EFFORTS = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
+_DEFAULT_EFFORT = Effort.MEDIUM
+_USAGE_OPTIONS = ("include_usage", "continuous_usage_stats")
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value = msgspec.json.Decoder()
@@ -21,29 +30,88 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as the client made it.
+
+    `output` is the bound it set for each of its `choices`, tokens; `prompts` is more than one where
+    several are completed at once.
+    """
+
+    route: Route
+    model: str
+    stream: bool
+    prompts: int
+    choices: int
+    output: int | None
+    shown: Shown
+    fields: dict[str, msgspec.Raw]
+    size: int
+    """Bytes of the whole body."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it goes to the engine. `body` is JSON."""
+    """A request as it goes to the engine. `body` is JSON; lower `priority` is served earlier."""
 
     route: Route
     model: str
     stream: bool
     body: bytes
+    priority: int = 0
 
 
-def decide(route: Route, body: bytes) -> Request:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What no request may exceed, whoever asks."""
+
+    choices: int
+    depth: int
+
+
+def read(route: Route, body: bytes, bounds: Bounds) -> Asked:
     """Check a body against what the route allows.
 
-    Raises `APIError` (400) for what is not a JSON object, a field that is not allowed, or a `model`
-    or `stream` of the wrong type.
+    Raises `APIError` (400) for what is not a JSON object or too deep, a field that is not allowed,
+    or one that decides something here and is of the wrong type.
     """
     fields = _fields_of(body)
+    if is_deeper(body, bounds.depth):
+        raise errors.too_deep(bounds.depth)
     unknown = fields.keys() - route.fields.passed - route.fields.accepted
     if unknown:
         raise errors.unknown_fields(sorted(unknown))
-    model, stream = _model(fields), _stream(fields)
-    _translate_effort(fields)
-    passed = {name: raw for name, raw in fields.items() if name in route.fields.passed}
-    return Request(route, model, stream, _encode(passed))
+    if "model" not in fields:
+        raise errors.missing("model")
+    model = _decode(fields["model"])
+    if not isinstance(model, str):
+        raise errors.wrong_type("model", "a string")
+    return Asked(
+        route,
+        model,
+        _boolean(fields, "stream"),
+        _prompts(fields, bounds.choices),
+        _choices(fields, bounds.choices),
+        _output(fields, route),
+        _shown(fields),
+        {name: raw for name, raw in fields.items() if name in route.fields.passed},
+        len(body),
+    )
+
+
+def compose(asked: Asked, caps: Caps, prompt: int) -> Request:
+    """The engine's request. `prompt` is the estimate of its prompt, tokens.
+
+    Raises `APIError` (400) for more context, output or effort than the team may ask for.
+    """
+    fields, route = dict(asked.fields), asked.route
+    _bound_output(fields, asked, caps, prompt)
+    if route.effort:
+        _set_effort(fields, route.effort, caps)
+    if asked.stream and route.dialect is Dialect.OPENAI:
+        _ask_for_usage(fields)
+    if caps.cache_salt and route.salted:
+        fields["cache_salt"] = msgspec.Raw(_encode(caps.cache_salt))
+    return Request(route, asked.model, asked.stream, _encode(fields), caps.priority)
 
 
 def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:
@@ -61,32 +129,115 @@ def _decode(raw: msgspec.Raw) -> object:
         raise errors.not_json() from None
 
 
-def _model(fields: dict[str, msgspec.Raw]) -> str:
-    if "model" not in fields:
-        raise errors.missing("model")
-    model = _decode(fields["model"])
-    if not isinstance(model, str):
-        raise errors.wrong_type("model", "a string")
-    return model
+def _boolean(fields: dict[str, msgspec.Raw], name: str) -> bool:
+    value = _decode(fields[name]) if name in fields else None
+    if value is not None and not isinstance(value, bool):
+        raise errors.wrong_type(name, "a boolean")
+    return bool(value)
 
 
-def _stream(fields: dict[str, msgspec.Raw]) -> bool:
-    stream = _decode(fields["stream"]) if "stream" in fields else False
-    if stream is not None and not isinstance(stream, bool):
-        raise errors.wrong_type("stream", "a boolean")
-    return bool(stream)
+def _integer(fields: dict[str, msgspec.Raw], name: str) -> int | None:
+    """Strictly: the engine would also take "5", which must not get around a cap."""
+    value = _decode(fields[name]) if name in fields else None
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise errors.wrong_type(name, "an integer")
+    return value
 
 
-def _translate_effort(fields: dict[str, msgspec.Raw]) -> None:
-    """Say OpenAI's other words for reasoning effort in the engine's."""
-    if "reasoning_effort" in fields:
-        effort = _decode(fields["reasoning_effort"])
-        if isinstance(effort, str) and effort in _EFFORTS:
-            fields["reasoning_effort"] = msgspec.Raw(_encode(_EFFORTS[effort]))
-    if "reasoning" in fields:
-        reasoning = _decode(fields["reasoning"])
-        if isinstance(reasoning, dict):
-            effort = reasoning.get("effort")
-            if isinstance(effort, str) and effort in _EFFORTS:
-                said = reasoning | {"effort": _EFFORTS[effort]}
-                fields["reasoning"] = msgspec.Raw(_encode(said))
+def _choices(fields: dict[str, msgspec.Raw], most: int) -> int:
+    choices = _integer(fields, "n")
+    if choices is None:
+        return 1
+    if not 1 <= choices <= most:
+        raise errors.out_of_range("n", 1, most)
+    return choices
+
+
+def _prompts(fields: dict[str, msgspec.Raw], most: int) -> int:
+    """How many prompts: a list of them, unless it is one prompt's token ids."""
+    raw = fields.get("prompt")
+    if raw is None or not bytes(raw).lstrip().startswith(b"["):
+        return 1
+    prompts = _decode(raw)
+    assert isinstance(prompts, list)
+    if not prompts or isinstance(prompts[0], int):
+        return 1
+    if len(prompts) > most:
+        raise errors.out_of_range("prompt", 1, most)
+    return len(prompts)
+
+
+def _output(fields: dict[str, msgspec.Raw], route: Route) -> int | None:
+    """The bound on the answer: where a route has two names for it, the engine obeys the first."""
+    given = [_integer(fields, name) for name in route.output]
+    bound = next((value for value in given if value is not None), route.default_output)
+    return None if bound is None else max(bound, 0)
+
+
+def _bound_output(fields: dict[str, msgspec.Raw], asked: Asked, caps: Caps, prompt: int) -> None:
+    if not asked.route.output:
+        return
+    most = caps.max_output
+    if caps.max_context is not None:
+        room = caps.max_context - prompt
+        if room < max(asked.output or 1, 1):
+            raise errors.context_too_long(caps.max_context, prompt, asked.output)
+        most = room if most is None else min(most, room)
+    if most is None:
+        return
+    if asked.output is None:
+        fields[asked.route.output[0]] = msgspec.Raw(_encode(most))
+    elif asked.output > most:
+        name = next((n for n in asked.route.output if n in fields), asked.route.output[0])
+        raise errors.too_much_output(name, asked.output, most)
+
+
+def _set_effort(fields: dict[str, msgspec.Raw], path: tuple[str, ...], caps: Caps) -> None:
+    """Say other words for reasoning effort in the engine's, and keep to what is allowed."""
+    name, inner = path[0], path[1:]
+    value = _decode(fields[name]) if name in fields else None
+    if inner and value is not None and not isinstance(value, dict):
+        return  # the engine says what is wrong with it
+    holder: dict[str, object] = value if isinstance(value, dict) else {}
+    effort = holder.get(inner[0]) if inner else value
+    wanted = _EFFORTS.get(effort, effort) if isinstance(effort, str) else effort
+    if caps.efforts is not None:
+        if wanted is None:
+            wanted = caps.default_effort(_DEFAULT_EFFORT)
+        elif wanted not in caps.efforts:
+            raise errors.effort_not_allowed(".".join(path), str(effort), caps.efforts)
+    if wanted != effort:
+        fields[name] = msgspec.Raw(_encode(holder | {inner[0]: wanted} if inner else wanted))
+
+
+def _shown(fields: dict[str, msgspec.Raw]) -> Shown:
+    """How much usage the client wants to see in a stream."""
+    options = _stream_options(fields)
+    final, continuous = (_flag(options, name) for name in _USAGE_OPTIONS)
+    if not final:
+        return Shown.NONE
+    return Shown.CONTINUOUS if continuous else Shown.FINAL
+
+
+def _ask_for_usage(fields: dict[str, msgspec.Raw]) -> None:
+    """Have the engine report use in every chunk, whatever the client wants to see of it."""
+    options = _stream_options(fields) | dict.fromkeys(_USAGE_OPTIONS, True)
+    fields["stream_options"] = msgspec.Raw(_encode(options))
+
+
+def _stream_options(fields: dict[str, msgspec.Raw]) -> dict[str, object]:
+    given = _decode(fields["stream_options"]) if "stream_options" in fields else None
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise errors.wrong_type("stream_options", "an object")
+    return given
+
+
+def _flag(options: dict[str, object], name: str) -> bool:
+    value = options.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise errors.wrong_type(f"stream_options.{name}", "a boolean")
+    return bool(value)

@@ -26,14 +26,15 @@ from service.gateway.errors import APIError
 from service.gateway.events import EventStream
 from service.gateway.exchange import Exchange
 from service.gateway.policy import Request
+from service.gateway.tab import Tab
 from service.gateway.upstreams import Upstream
 from service.settings import GatewaySettings
 
 # Shorter than the 5 s after which vLLM closes an idle connection by default: a request that meets
 # its closing would be lost.
 _KEEP_ALIVE_SECONDS = 4.0
-# Statuses of the engine that are about the request, hence the client's to mend.
 _READ_OFF_SECONDS = 1.0
+# Statuses of the engine that are about the request, hence the client's to mend.
 _CLIENT_ERRORS = (400, 413, 422)
 
 
@@ -57,8 +58,10 @@ class Proxy:
         if secret := settings.engine_key.get_secret_value():
             self._headers["authorization"] = f"Bearer {secret}"
 
-    async def relay(self, request: Request, upstream: Upstream, exchange: Exchange) -> None:
-        """Have `upstream` answer `request`, through `exchange`.
+    async def relay(
+        self, request: Request, upstream: Upstream, exchange: Exchange, tab: Tab
+    ) -> None:
+        """Have `upstream` answer `request`, through `exchange`; `tab` reads what it used.
 
         Raises `APIError` for an engine that cannot be reached, refuses, fails, falls silent or ends
         early, also when part of the answer was already passed on. However this ends, cancellation
@@ -71,14 +74,16 @@ class Proxy:
         deadline = limits.idle_timeout if request.stream else limits.response_timeout
         try:
             with upstream.request():
+                tab.meter.worked = True  # until the contrary is known
                 async with (
                     asyncio.timeout(deadline) as timer,
                     self._post(request, upstream, exchange) as response,
                 ):
                     if request.stream:
                         timer.reschedule(None)  # from here the idle timeout watches
-                    await _pass_on(request, response, exchange)
+                    await _pass_on(request, response, exchange, tab)
         except (ClientConnectorError, ConnectionTimeoutError):
+            tab.meter.worked = False
             raise errors.engine_unreachable(model) from None
         except ServerTimeoutError:
             raise errors.engine_silent(model, limits.idle_timeout) from None
@@ -89,33 +94,51 @@ class Proxy:
 
     def _post(self, request: Request, upstream: Upstream, exchange: Exchange) -> Any:
         idle = self._settings.idle_timeout if request.stream else None
+        headers = self._headers | {"x-request-id": exchange.id}
+        if request.priority:
+            # vLLM's own header: it counts on all routes, while only some have the body field.
+            headers["x-vllm-priority"] = str(request.priority)
         return self._session.post(
             upstream.url + request.route.path,
             data=request.body,
-            headers=self._headers | {"x-request-id": exchange.id},
+            headers=headers,
             timeout=ClientTimeout(sock_connect=self._settings.connect_timeout, sock_read=idle),
             allow_redirects=False,
         )
 
 
-async def _pass_on(request: Request, response: ClientResponse, exchange: Exchange) -> None:
+async def _pass_on(
+    request: Request, response: ClientResponse, exchange: Exchange, tab: Tab
+) -> None:
     if response.status != 200:
+        tab.meter.worked = False
         raise _refusal(request.model, response.status, await response.read())
     match response.content_type:
         case "text/event-stream":
-            await _pass_events(request, response, exchange)
+            await _pass_events(request, response, exchange, tab)
         case "application/json":
-            await exchange.answer(200, await response.read())
+            body = await response.read()
+            tab.meter.answer(body)
+            exchange.settle()
+            await exchange.answer(200, body)
         case _:
             raise errors.engine_failed(request.model, response.status)
 
 
-async def _pass_events(request: Request, response: ClientResponse, exchange: Exchange) -> None:
-    events = EventStream(exchange.dialect)
+async def _pass_events(
+    request: Request, response: ClientResponse, exchange: Exchange, tab: Tab
+) -> None:
+    events, meter = EventStream(exchange.dialect), tab.meter
     await exchange.stream()
     async for data in response.content.iter_any():
-        if whole := events.feed(data):
-            await exchange.write(whole)
+        whole = events.feed(data)
+        shown = meter.feed(whole) if whole else b""
+        if events.complete:
+            if meter.failed:
+                exchange.outcome = "engine_error"
+            exchange.settle()
+        if shown:
+            await exchange.write(shown)
         if events.complete:
             # What goes wrong from here on is no business of a client that has all of its answer.
             await exchange.finish()

@@ -28,25 +28,73 @@ class Dialect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route to the engine. `name` is its label in metrics."""
+    """One route to the engine. `name` is its label in metrics.
+
+    `output` are the fields that bound the answer, the one that the engine obeys first;
+    `default_output` is the engine's own bound without them, tokens. `effort` is where the reasoning
+    effort is said. `salted` routes take a `cache_salt`; `counts_only` is one that generates
+    nothing.
+    """
 
     name: str
     path: str
     dialect: Dialect
     fields: Fields
+    output: tuple[str, ...] = ()
+    default_output: int | None = None
+    effort: tuple[str, ...] = ()
+    salted: bool = True
+    counts_only: bool = False
 
 
 INFERENCE = {
     route.path: route
     for route in (
-        Route("chat", "/v1/chat/completions", Dialect.OPENAI, CHAT),
-        Route("completions", "/v1/completions", Dialect.OPENAI, COMPLETIONS),
-        Route("responses", "/v1/responses", Dialect.RESPONSES, RESPONSES),
-        Route("messages", "/v1/messages", Dialect.ANTHROPIC, ANTHROPIC_MESSAGES),
-        Route("count_tokens", "/v1/messages/count_tokens", Dialect.ANTHROPIC, ANTHROPIC_COUNT),
+        Route(
+            "chat",
+            "/v1/chat/completions",
+            Dialect.OPENAI,
+            CHAT,
+            output=("max_completion_tokens", "max_tokens"),
+            effort=("reasoning_effort",),
+        ),
+        Route(
+            "completions",
+            "/v1/completions",
+            Dialect.OPENAI,
+            COMPLETIONS,
+            output=("max_tokens",),
+            default_output=16,
+        ),
+        Route(
+            "responses",
+            "/v1/responses",
+            Dialect.RESPONSES,
+            RESPONSES,
+            output=("max_output_tokens",),
+            effort=("reasoning", "effort"),
+        ),
+        Route(
+            "messages",
+            "/v1/messages",
+            Dialect.ANTHROPIC,
+            ANTHROPIC_MESSAGES,
+            output=("max_tokens",),
+            effort=("output_config", "effort"),
+        ),
+        Route(
+            "count_tokens",
+            "/v1/messages/count_tokens",
+            Dialect.ANTHROPIC,
+            ANTHROPIC_COUNT,
+            default_output=0,
+            salted=False,
+            counts_only=True,
+        ),
     )
 }
 MODELS = "/v1/models"
+QUOTA = "/v1/quota"
 
 
 def dialect_of(path: str) -> Dialect:

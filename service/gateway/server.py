@@ -1,4 +1,4 @@
-"""A gateway process: its two ports, its signals, its end."""
+"""A gateway process: its ports, its signals, its end."""
 
 import asyncio
 import contextlib
@@ -13,18 +13,22 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from service.admin.app import create_app
 from service.errors import UserError
 from service.gateway.app import Gateway
+from service.gateway.backing import open_backing
+from service.gateway.conservation import Conservation
 from service.gateway.drain import Drain
 from service.gateway.ops import Ops
 from service.gateway.protocol import BoundedProtocol
 from service.gateway.proxy import Proxy, open_session
 from service.gateway.upstreams import Upstreams
-from service.settings import GatewaySettings
+from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.tenants.snapshot import Keys, Store
 
 log = logging.getLogger(__name__)
+
+ASGI = Callable[..., Awaitable[None]]
 
 # Above the idle timeouts of the load balancers that are common in front (60 to 75 s), so that it is
 # never us who closes a connection on which a request is on its way.
@@ -33,57 +37,72 @@ _BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: two of them share this process, and we drain first."""
+    """uvicorn without its signal handlers: several share this process, and we drain first."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def run(settings: GatewaySettings, store: Store) -> None:
+def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain.
 
-    Raises `UserError` for a port that is taken.
+    Raises `UserError` for a port that is taken, or a store that cannot be used.
     """
     _allow_many_files()
-    keys = Keys(store)
+    gateway, admin = settings.gateway, settings.admin
+    addresses = [
+        (gateway.host, gateway.port, "GPTOSS_GATEWAY__PORT"),
+        (gateway.ops_host, gateway.ops_port, "GPTOSS_GATEWAY__OPS_PORT"),
+    ]
+    if admin.token.get_secret_value():
+        addresses.append((admin.host, admin.port, "GPTOSS_ADMIN__PORT"))
     with (
-        bind(settings.host, settings.port, "GPTOSS_GATEWAY__PORT") as api,
-        bind(settings.ops_host, settings.ops_port, "GPTOSS_GATEWAY__OPS_PORT") as ops,
+        contextlib.ExitStack() as sockets,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_serve(settings, keys, api, ops))
+        listeners = [sockets.enter_context(bind(*address)) for address in addresses]
+        runner.run(_serve(settings, listeners))
 
 
-async def _serve(
-    settings: GatewaySettings, keys: Keys, api: socket.socket, ops: socket.socket
-) -> None:
-    metrics, drain, upstreams = Metrics(), Drain(), Upstreams(settings.upstreams)
-    if not len(keys.current):
-        log.warning("there is no key yet: nobody gets in before `gptoss key create`")
-    metrics.keys.set_function(lambda: len(keys.current))
+async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
+    metrics, drain = Metrics(), Drain()
+    upstreams = Upstreams(settings.gateway.upstreams)
     stop = _stop_signal()
-    async with open_session() as session:
-        gateway = Gateway(settings, keys, upstreams, Proxy(session, settings), metrics, drain)
-        servers = (
-            (_server(gateway), api),
-            (_server(Ops(upstreams, session, metrics, drain)), ops),
+    async with open_session() as session, open_backing(settings, metrics) as backing:
+        gateway = Gateway(
+            settings.gateway,
+            backing.authenticator,
+            backing.admission,
+            upstreams,
+            Proxy(session, settings.gateway),
+            metrics,
+            drain,
         )
+        ops = Ops(upstreams, session, metrics, drain, backing.stale)
+        apps: list[ASGI] = [gateway, ops]
+        if settings.admin.token.get_secret_value():
+            apps.append(create_app(backing.directory, backing.database, settings.admin.token))
+        servers = [_server(app) for app in apps]
         async with asyncio.TaskGroup() as tasks:
-            refresh = tasks.create_task(keys.keep_fresh(metrics.key_refresh_failures.inc))
-            for server, listener in servers:
+            watch = Conservation(upstreams, session, metrics).watch
+            background = [tasks.create_task(task()) for task in (*backing.tasks, watch)]
+            for server, listener in zip(servers, listeners, strict=True):
                 tasks.create_task(server.serve(sockets=[listener]))
             await stop.wait()
             stop.clear()
-            log.info("draining", extra={"open": drain.open, "seconds": settings.drain})
-            if not await drain.finish(settings.drain, hurry=stop):
+            log.info("draining", extra={"open": drain.open, "seconds": settings.gateway.drain})
+            if not await drain.finish(settings.gateway.drain, hurry=stop):
                 log.warning("the drain is over, cutting", extra={"open": drain.open})
-            refresh.cancel()
-            for server, _ in servers:
+            for server in servers:
                 server.should_exit = True
+            await drain.emptied()
+            await backing.finish()
+            for task in background:
+                task.cancel()
 
 
-def _server(app: Callable[..., Awaitable[None]]) -> _Server:
+def _server(app: ASGI) -> _Server:
     config: dict[str, Any] = {
         "http": BoundedProtocol,
         "ws": "none",

@@ -30,4 +30,5 @@ def configure(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("uvicorn.error").setLevel("WARNING")  # the start-up chatter of two servers
+    for chatty in ("uvicorn.error", "alembic"):  # what they say at a start
+        logging.getLogger(chatty).setLevel("WARNING")

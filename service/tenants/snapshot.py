@@ -1,83 +1,129 @@
-"""The keys as the gateway sees them: in memory, replaced whole.
+"""Teams and keys as the gateway sees them: in memory, kept up with the directory.
 
-Nothing on the path of a request reads a store. A store that is lost leaves the last snapshot in
-force, so that an outage does not turn valid keys into 401s.
+Nothing on the path of a request reads a database. A database that is lost leaves the last snapshot
+in force, so that an outage does not turn valid keys into 401s.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+import math
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
-from service.errors import UserError
-from service.tenants.keys import Key, public_id
+from service.database.listen import Listener
+from service.quota.limits import UNLIMITED
+from service.tenants.audit import CHANNEL
+from service.tenants.changes import Changes, Credential
+from service.tenants.directory import Directory
+from service.tenants.keys import Key, opens, public_id
+from service.tenants.principal import Principal
+from service.tenants.team import Team
 
-REFRESH_SECONDS = 1.0
+POLL_SECONDS = 1.0
+REFRESH_SECONDS = 5.0  # longest a refresh may take before it counts as failed
 
 log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
-    """Where keys are kept."""
-
-    def version(self) -> object:
-        """A value that changes whenever the keys do; None where there are none."""
-
-    def read(self) -> list[Key]:
-        """All keys, the revoked ones included."""
-
-
 class Snapshot:
-    """An immutable set of keys, found by their public id."""
+    """Teams by name, and the keys that may still open something. For one event loop."""
 
-    def __init__(self, keys: Iterable[Key] = ()) -> None:
-        self._keys = {key.id: key for key in keys}
+    def __init__(self) -> None:
+        self.teams: dict[str, Team] = {}
+        self.revision = 0
+        self._keys: dict[str, Credential] = {}
         # Compared with when the id is unknown, so that an answer takes as long either way.
-        self._decoy, _ = Key.issue("decoy")
+        decoy, _ = Key.issue("")
+        self._decoy = Credential(decoy.id, "", decoy.digest, None, False, UNLIMITED)
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def authenticate(self, token: str, now: datetime | None = None) -> Key | None:
-        """The active key that `token` opens, or None."""
+    def authenticate(self, token: str, now: datetime | None = None) -> Principal | None:
+        """Whom `token` stands for, or None. A disabled team is found too: refuse it apart."""
         id = public_id(token)
         if id is None:
             return None
         key = self._keys.get(id, self._decoy)
-        opened = key.opens_with(token)
-        return key if opened and key.is_active(now or datetime.now(UTC)) else None
+        opened = opens(key.digest, token)
+        team = self.teams.get(key.team)
+        expired = key.expires is not None and key.expires <= (now or datetime.now(UTC))
+        if not opened or team is None or expired:
+            return None
+        return Principal(key.id, team, key.limits)
+
+    def apply(self, changes: Changes) -> None:
+        """Take over what changed. Applying the same twice does no harm."""
+        if changes.complete:
+            self.teams.clear()
+            self._keys.clear()
+        for name in changes.gone_teams:
+            self.teams.pop(name, None)
+        for team in changes.teams:
+            self.teams[team.name] = team
+        for key in changes.keys:
+            if key.revoked:
+                self._keys.pop(key.id, None)
+            else:
+                self._keys[key.id] = key
+        self.revision = changes.revision
 
 
-class Keys:
-    """The current snapshot, kept up with its store."""
+class Keeper:
+    """Keeps a snapshot up with the directory: by a poll, and at once where it is notified."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._version = store.version()
-        self.current = Snapshot(store.read())
+    def __init__(self, directory: Directory, snapshot: Snapshot) -> None:
+        self._directory = directory
+        self._snapshot = snapshot
+        self._current_at = -math.inf
+        self._changed = asyncio.Event()
+        self._listener = Listener(directory.database, CHANNEL, self._changed.set)
 
-    def refresh(self) -> bool:
-        """Take over what changed in the store. True where something did."""
-        version = self._store.version()
-        if version == self._version:
-            return False
-        if version is None:
-            raise UserError("the keys are gone: restore them, or revoke keys one by one")
-        self.current = Snapshot(self._store.read())
-        self._version = version
-        return True
+    @property
+    def age(self) -> float:
+        """Seconds since the snapshot was last known to be current; infinite before the first."""
+        return time.monotonic() - self._current_at
+
+    async def load(self) -> None:
+        """Read everything. Raises what the database raises."""
+        asked = time.monotonic()
+        self._snapshot.apply(await self._directory.changes(0))
+        self._current_at = asked
 
     async def keep_fresh(self, failed: Callable[[], None]) -> None:
-        """Refresh until cancelled; a store that fails leaves the last snapshot in force."""
+        """Refresh until cancelled; a database that fails leaves the last snapshot in force.
+
+        `failed` is called for every refresh that failed.
+        """
         said = ""
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            try:
-                await asyncio.to_thread(self.refresh)
-                said = ""
-            except Exception as error:  # whatever a store raises, the keys we have stay good
-                failed()
-                if said != str(error):  # once, not every second
-                    said = str(error)
-                    log.warning("keys not refreshed, the last ones stay in force: %s", error)
+        try:
+            while True:
+                await self._wait()
+                try:
+                    async with asyncio.timeout(REFRESH_SECONDS):
+                        await self._listener.ensure()
+                        await self._refresh()
+                    said = ""
+                except Exception as error:  # whatever it raises, what we have stays good
+                    failed()
+                    reason = str(error) or "the database does not answer in time"
+                    if said != reason:  # once, not every second
+                        said = reason
+                        log.warning("keys not refreshed, the last ones stay in force: %s", reason)
+        finally:
+            await self._listener.close()
+
+    async def _wait(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._changed.wait()
+        self._changed.clear()
+
+    async def _refresh(self) -> None:
+        asked = time.monotonic()
+        seen = self._snapshot.revision
+        if await self._directory.revision() != seen:
+            self._snapshot.apply(await self._directory.changes(seen))
+        self._current_at = asked

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import settings
 from service.engine import tiny
-from service.tenants.file_store import FileStore
-from service.tenants.keys import Key
+from service.tenants.team import Team
+from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
 MODEL = "gpt-oss-tiny"
@@ -33,6 +33,7 @@ class Stack:
     key: str
     engine: subprocess.Popen[bytes]
     gateway_log: Path
+    office: Office
 
     @property
     def openai(self) -> OpenAI:
@@ -59,8 +60,9 @@ def weights() -> Path:
 @contextlib.contextmanager
 def start(weights: Path, home: Path, **gateway: str) -> Iterator[Stack]:
     """An engine and a gateway; `gateway` holds settings of the latter."""
-    store, (key, token) = FileStore(home / "keys.json"), Key.issue("tests")
-    store.add(key)
+    office = Office.at(home)
+    office.add_team(Team("tests"))
+    _, token = office.add_key("tests")
     engine, port, ops = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
     own = {"GPTOSS_STATE_DIR": str(home), "VLLM_API_KEY": ENGINE_KEY}
     gateway_settings = {
@@ -89,7 +91,7 @@ def start(weights: Path, home: Path, **gateway: str) -> Iterator[Stack]:
             log=home / "gateway.log",
         ),
     ):
-        yield Stack(f"{port}/v1", ops, engine, token, process, home / "gateway.log")
+        yield Stack(f"{port}/v1", ops, engine, token, process, home / "gateway.log", office)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.tenants.file_store import FileStore
-from service.tenants.keys import Key
+from service.tenants.team import Team
 from tests.integration.fake_engine import BEHAVIOURS, FakeEngine
+from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
 ENGINE_KEY = "engine-secret-of-the-tests-0123456789"
@@ -26,7 +26,7 @@ class Gateway:
     url: str
     ops: str
     key: str
-    keys: FileStore
+    office: Office
     log: Path
 
     def client(self, **options: object) -> httpx.Client:
@@ -43,9 +43,9 @@ def engine() -> Iterator[FakeEngine]:
 @pytest.fixture(scope="session")
 def gateway(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     home = tmp_path_factory.mktemp("gateway")
-    store = FileStore(home / "state" / "keys.json")
-    key, token = Key.issue("tests")
-    store.add(key)
+    office = Office.at(home / "state")
+    office.add_team(Team("tests"))
+    _, token = office.add_key("tests")
     port, ops_port = free_port(), free_port()
     upstreams = [{"model": name, "url": engine.url} for name in BEHAVIOURS]
     deaf = socket.create_server(("127.0.0.1", 0))  # takes connections and never reads from them
@@ -69,4 +69,4 @@ def gateway(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Ite
     )
     url, ops, log = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}", home / "log"
     with deaf, running([*GPTOSS, "gateway"], env, ready=f"{ops}/livez", log=log):
-        yield Gateway(url, ops, token, store, log)
+        yield Gateway(url, ops, token, office, log)

@@ -13,7 +13,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-EVENT = b'data: {"choices": [{"delta": {"content": "hello"}}]}\n\n'
+PROMPT, COMPLETION = 7, 3
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
+"""What a client sees; the engine also says in each event how much it has used."""
 DONE = b"data: [DONE]\n\n"
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -31,11 +34,28 @@ class Call:
     body: dict[str, Any]
     closed: threading.Event = field(default_factory=threading.Event)
     """Set once the gateway closed the connection while the answer was under way."""
+    sent: int = 0
+    """Events of the answer so far."""
+
+    def event(self) -> bytes:
+        """The next event, with one token more."""
+        self.sent += 1
+        usage = json.dumps(used(self.sent), separators=(",", ":")).encode()
+        return EVENT.replace(b"]}", b'],"usage":' + usage + b"}")
 
 
 def chunk(data: bytes) -> bytes:
     """One HTTP chunk."""
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def used(completion: int) -> dict[str, int]:
+    """Usage as vLLM says it."""
+    return {
+        "prompt_tokens": PROMPT,
+        "total_tokens": PROMPT + completion,
+        "completion_tokens": completion,
+    }
 
 
 def json_answer(status: int, document: object) -> bytes:
@@ -70,10 +90,14 @@ class Connection:
 
 async def well(connection: Connection) -> None:
     """Answer as asked: a stream of three events, or one document."""
-    if connection.call.body.get("stream"):
-        await connection.send(STREAM_HEAD + chunk(EVENT) * 3 + chunk(DONE) + END)
+    call = connection.call
+    if call.body.get("stream"):
+        events = b"".join(chunk(call.event()) for _ in range(COMPLETION))
+        last = b'data: {"choices":[],"usage":%s}\n\n' % json.dumps(used(COMPLETION)).encode()
+        await connection.send(STREAM_HEAD + events + chunk(last) + chunk(DONE) + END)
     else:
-        await connection.send(json_answer(200, {"object": "chat.completion", "choices": []}))
+        answer = {"object": "chat.completion", "choices": [], "usage": used(COMPLETION)}
+        await connection.send(json_answer(200, answer))
 
 
 async def forever(connection: Connection) -> None:
@@ -81,7 +105,7 @@ async def forever(connection: Connection) -> None:
     await connection.send(STREAM_HEAD)
     closed = asyncio.ensure_future(connection.until_closed())
     while not closed.done():
-        await connection.send(chunk(EVENT))
+        await connection.send(chunk(connection.call.event()))
         await asyncio.wait([closed], timeout=0.02)
 
 
@@ -91,7 +115,8 @@ async def floods(connection: Connection) -> None:
     closed = asyncio.ensure_future(connection.until_closed())
     with contextlib.suppress(ConnectionError):
         while not closed.done():
-            await connection.send(chunk(EVENT * 1000))
+            event = connection.call.event()
+            await connection.send(chunk(event * 1000))
     await closed
 
 
@@ -101,7 +126,7 @@ async def silent(connection: Connection) -> None:
 
 
 async def silent_midway(connection: Connection) -> None:
-    await connection.send(STREAM_HEAD + chunk(EVENT))
+    await connection.send(STREAM_HEAD + chunk(connection.call.event()))
     await connection.until_closed()
 
 
@@ -110,19 +135,19 @@ async def dies(connection: Connection) -> None:
 
 
 async def dies_midway(connection: Connection) -> None:
-    await connection.send(STREAM_HEAD + chunk(EVENT) + chunk(EVENT[:20]))
+    await connection.send(STREAM_HEAD + chunk(connection.call.event()) + chunk(EVENT[:20]))
     await asyncio.sleep(0.05)  # else the reset overtakes what was sent
     connection.cut()
 
 
 async def ends_early(connection: Connection) -> None:
     """End the stream in good order, but before its last event."""
-    await connection.send(STREAM_HEAD + chunk(EVENT) + END)
+    await connection.send(STREAM_HEAD + chunk(connection.call.event()) + END)
 
 
 async def done_then_silent(connection: Connection) -> None:
     """Send the whole stream, but never the end of the HTTP answer."""
-    await connection.send(STREAM_HEAD + chunk(EVENT) + chunk(DONE))
+    await connection.send(STREAM_HEAD + chunk(connection.call.event()) + chunk(DONE))
     await connection.until_closed()
 
 
@@ -229,8 +254,8 @@ class FakeEngine:
             name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
         }
         _, path, _ = request.split()
-        if path == "/health":
-            writer.write(json_answer(200, {}))
+        if "content-length" not in headers:
+            writer.write(json_answer(200 if path == "/health" else 404, {}))
             return
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
         call = Call(path, headers, body)

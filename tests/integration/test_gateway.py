@@ -12,7 +12,6 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.tenants.keys import Key
 from tests.integration.conftest import ENGINE_KEY, IDLE_TIMEOUT, MAX_BODY, Gateway
 from tests.integration.fake_engine import DONE, EVENT, Call, FakeEngine
 
@@ -101,15 +100,14 @@ def test_without_a_good_key_nothing_is_served(
 def test_a_key_made_now_works_and_a_revoked_one_stops_within_five_seconds(
     gateway: Gateway,
 ) -> None:
-    key, token = Key.issue("tests")
+    key, token = gateway.office.add_key("tests")
     headers = {"authorization": f"Bearer {token}"}
 
     def status() -> int:
         return httpx.get(f"{gateway.url}/v1/models", headers=headers).status_code
 
-    gateway.keys.add(key)
     wait_for(lambda: status() == 200)
-    gateway.keys.revoke(key.id)
+    gateway.office.revoke(key.id)
     wait_for(lambda: status() == 401)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.tenants.file_store import FileStore
-from service.tenants.keys import Key
+from service.tenants.team import Team
 from tests.integration.fake_engine import FakeEngine
+from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
 CHAT = "/v1/chat/completions"
@@ -57,8 +57,9 @@ def test_an_idle_gateway_ends_at_once_and_well(tmp_path: Path, number: int) -> N
 def test_a_stream_that_outlasts_the_drain_ends_with_an_error_event(
     tmp_path: Path, engine: FakeEngine
 ) -> None:
-    key, token = Key.issue("tests")
-    FileStore(tmp_path / "state" / "keys.json").add(key)
+    office = Office.at(tmp_path / "state")
+    office.add_team(Team("tests"))
+    _, token = office.add_key("tests")
     env = gateway_env(tmp_path, engine.url, GPTOSS_GATEWAY__DRAIN="0.5")
     port, ops = env["GPTOSS_GATEWAY__PORT"], env["GPTOSS_GATEWAY__OPS_PORT"]
     client = httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=20)

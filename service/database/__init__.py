@@ -1,0 +1,1 @@
+"""The SQL database: SQLite on one machine, PostgreSQL for a cluster."""

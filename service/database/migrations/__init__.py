@@ -1,0 +1,1 @@
+"""Versioned changes of the schema. A version that was released is never edited."""

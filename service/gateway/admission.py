@@ -1,0 +1,162 @@
+"""Whether a request may go to an engine now, and what it cost in the end.
+
+A request is admitted by one reservation on all of its limits, and every admitted request ends in
+exactly one settlement and one line of the ledger, however it ended.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from service.gateway import ratelimit
+from service.gateway.caps import Caps, scopes_of
+from service.gateway.clerk import Clerk
+from service.gateway.errors import APIError
+from service.gateway.policy import Asked
+from service.gateway.statement import statement
+from service.gateway.tab import Bill, Tab
+from service.ledger.record import Settlement
+from service.quota.calendar import Calendar
+from service.quota.decision import tightest
+from service.quota.estimate import Estimator
+from service.quota.guard import Refusing
+from service.quota.reservation import Outcome, Reservation, Scope, Settled
+from service.quota.settler import Settler
+from service.quota.store import Store, StoreUnavailable
+from service.telemetry.metrics import Metrics
+from service.tenants.principal import Principal
+
+# An unbounded answer reserves at most this part of a limit: else a small one would never let
+# anything through.
+_SHARE = 4
+
+
+class Admission:
+    """Admits requests and settles them. `clock` is in epoch seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        settler: Settler,
+        clerk: Clerk,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._settler = settler
+        self._clerk = clerk
+        self._metrics = metrics
+        self._clock = clock
+        self._calendar = Calendar()
+        self._estimator = Estimator()
+
+    def prompt(self, asked: Asked) -> int:
+        """The estimate of a request's prompt, tokens."""
+        return self._estimator.prompt(asked.model, asked.size)
+
+    async def admit(
+        self,
+        id: str,
+        principal: Principal,
+        asked: Asked,
+        scopes: tuple[Scope, ...],
+        caps: Caps,
+        prompt: int,
+    ) -> Tab:
+        """Reserve what a request may use. Raises `APIError` (429, or 503 without a store)."""
+        now = self._clock()
+        windows = self._calendar.at(now, principal.team.timezone)
+        reservation = Reservation(
+            id, principal.team.name, scopes, windows, prompt, self._output(asked, principal, caps)
+        )
+        try:
+            with self._metrics.store_seconds.time():
+                outcome = await self._store.reserve(reservation)
+        except asyncio.CancelledError:
+            # The client left. The store may have granted it, or be about to.
+            self._settler.put(Settled(reservation, tokens=0, requests=0))
+            raise
+        except (Refusing, StoreUnavailable):
+            self._metrics.refused.labels("store", "away").inc()
+            raise ratelimit.unavailable() from None
+        for other in outcome.expired:
+            self._clerk.expired(other)
+        headers = self._headers(scopes, outcome, reservation, now)
+        if not outcome.granted:
+            raise self._refusal(reservation, outcome, asked.model, headers, now)
+        self._settler.opened(reservation)
+        pace = partial(self._estimator.answer, asked.model)
+        return Tab(principal, asked, reservation, headers, pace, self._settle)
+
+    async def headers(
+        self, principal: Principal, scopes: tuple[Scope, ...]
+    ) -> list[ratelimit.Header]:
+        """What is left of the limits, for an answer to a request that was not admitted."""
+        now = self._clock()
+        windows = self._calendar.at(now, principal.team.timezone)
+        try:
+            levels = await self._store.levels(principal.team.name, scopes, windows)
+        except StoreUnavailable:
+            return []
+        return ratelimit.headers(scopes, levels, windows, now)
+
+    def _settle(self, bill: Bill) -> None:
+        """Charge a request, and write it down. Never waits, never fails."""
+        asked, usage = bill.tab.asked, bill.usage
+        requests = 0 if bill.settlement is Settlement.REFUNDED else 1
+        tokens = usage.prompt + usage.completion
+        self._settler.put(Settled(bill.tab.reservation, tokens, requests))
+        self._clerk.ended(bill)
+        if bill.settlement is Settlement.EXACT and asked.prompts == 1:
+            self._estimator.learn_prompt(asked.model, asked.size, usage.prompt)
+            self._estimator.learn_answer(asked.model, bill.tab.seconds, usage.completion)
+
+    async def quota(self, principal: Principal, models: list[str]) -> dict[str, object]:
+        """What `GET /v1/quota` says: limits, use and resets of the caller on `models`."""
+        now = self._clock()
+        windows = self._calendar.at(now, principal.team.timezone)
+        scopes = scopes_of(principal, *models)
+        try:
+            levels = await self._store.levels(principal.team.name, scopes, windows)
+        except StoreUnavailable:
+            raise ratelimit.unavailable() from None
+        return statement(principal, scopes, levels, windows, now)
+
+    def _output(self, asked: Asked, principal: Principal, caps: Caps) -> int:
+        """What to reserve for the answers: their bound, or what the team's usually need."""
+        output = asked.output
+        if output is None:
+            bounds = [principal.team.default_output, caps.max_output]
+            for limits in (principal.limits, principal.team.limits):
+                shared = (limits.tpm, limits.daily_tokens, limits.monthly_tokens)
+                bounds += [limit and limit // _SHARE for limit in shared]
+            output = max(min(bound for bound in bounds if bound is not None), 1)
+        return output * asked.choices * asked.prompts
+
+    def _headers(
+        self, scopes: tuple[Scope, ...], outcome: Outcome, reservation: Reservation, now: float
+    ) -> list[ratelimit.Header]:
+        found = ratelimit.headers(scopes, outcome.levels, reservation.windows, now)
+        if outcome.narrowed:
+            self._metrics.degraded_decisions.inc()
+            found.append(ratelimit.DEGRADED)
+        return found
+
+    def _refusal(
+        self,
+        reservation: Reservation,
+        outcome: Outcome,
+        model: str,
+        headers: list[ratelimit.Header],
+        now: float,
+    ) -> APIError:
+        breach = tightest(outcome.narrowed or reservation, outcome.levels, now)
+        if breach is None:  # a store that refuses what fits: it does not know what it does
+            return ratelimit.unavailable()
+        scope = breach.scope.name.partition(":")[0]
+        self._metrics.refused.labels(scope, breach.kind.value).inc()
+        error = ratelimit.refusal(reservation, breach, model)
+        named = {name.decode(): value.decode() for name, value in headers}
+        return replace(error, headers=error.headers | named)

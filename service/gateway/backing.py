@@ -1,0 +1,133 @@
+"""What a gateway stands on: who may come in, what they may use, and the book of what they used."""
+
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from service.database.connect import Database
+from service.database.opened import open_database
+from service.gateway.admission import Admission
+from service.gateway.auth import Authenticator
+from service.gateway.clerk import Clerk
+from service.ledger.retention import run_retention
+from service.ledger.usage import spent
+from service.ledger.writer import Ledger
+from service.quota.guard import Guard
+from service.quota.memory import MemoryStore
+from service.quota.settler import Settler
+from service.quota.store import Store
+from service.quota.valkey import ValkeyStore
+from service.settings import QuotaSettings, Settings
+from service.telemetry.metrics import Metrics
+from service.tenants.directory import Directory
+from service.tenants.snapshot import Keeper, Snapshot
+from service.tenants.sso import SingleSignOn
+
+log = logging.getLogger(__name__)
+
+# For the settlements, and then for the ledger, to get through at the end of a gateway.
+_FINISH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """The parts that the data path asks, and the tasks that keep them going until cancelled."""
+
+    database: Database
+    directory: Directory
+    keeper: Keeper
+    authenticator: Authenticator
+    admission: Admission
+    settler: Settler
+    tasks: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    snapshot_max_age: float
+
+    def stale(self) -> str | None:
+        """What is wrong with the snapshot of teams and keys, if anything is."""
+        age, most = self.keeper.age, self.snapshot_max_age
+        return f"teams and keys are {age:.0f} s old, {most:g} are allowed" if age > most else None
+
+    async def finish(self) -> None:
+        """Get the last settlements through, once no request is open. Needs the tasks running."""
+        await self.settler.finish(_FINISH_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def open_backing(settings: Settings, metrics: Metrics) -> AsyncIterator[Backing]:
+    """Connect to everything. Raises `UserError` for what cannot be used."""
+    gateway = secrets.token_hex(8)
+    sso = SingleSignOn(settings.sso) if settings.sso.issuer else None
+    async with open_database(settings) as database:
+        directory, snapshot = Directory(database), Snapshot()
+        keeper = Keeper(directory, snapshot)
+        await keeper.load()
+        store = await _open_store(settings.quota, gateway, database)
+        ledger = Ledger(database, settings.ledger)
+        clerk = Clerk(ledger, metrics)
+        settler = Settler(store, gateway, settings.quota.lease, clerk.expired)
+        admission = Admission(store, settler, clerk, metrics)
+        tasks: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            lambda: keeper.keep_fresh(metrics.key_refresh_failures.inc),
+            settler.run,
+            ledger.run,
+            lambda: run_retention(database, settings.ledger),
+        ]
+        if isinstance(store, Guard):
+            tasks.append(store.watch)
+        if sso:
+            tasks.append(lambda: sso.keep_fresh(metrics.key_refresh_failures.inc))
+        _export(metrics, snapshot, keeper, store, settler, ledger)
+        try:
+            yield Backing(
+                database,
+                directory,
+                keeper,
+                Authenticator(snapshot, sso),
+                admission,
+                settler,
+                tuple(tasks),
+                settings.database.snapshot_max_age,
+            )
+        finally:
+            await ledger.close(_FINISH_SECONDS)
+            await store.close()
+            if sso:
+                await sso.close()
+
+
+async def _open_store(settings: QuotaSettings, gateway: str, database: Database) -> Store:
+    if settings.url.get_secret_value():
+        shared = ValkeyStore.connect(settings.url, settings.lease, settings.timeout)
+        guard = Guard(shared, settings, gateway)
+        await guard.begin()
+        return guard
+    # Counters in this process end with it; the budgets of the day and the month must not.
+    store = MemoryStore(settings.lease)
+    for entry in await spent(database, datetime.now(UTC)):
+        scopes = ("team", f"key:{entry.key}", f"model:{entry.model}")
+        store.restore(entry.team, entry.day, scopes, entry.tokens)
+    return store
+
+
+def _export(
+    metrics: Metrics,
+    snapshot: Snapshot,
+    keeper: Keeper,
+    store: Store,
+    settler: Settler,
+    ledger: Ledger,
+) -> None:
+    metrics.keys.set_function(lambda: len(snapshot))
+    metrics.snapshot_age.set_function(lambda: keeper.age)
+    metrics.settlements_pending.set_function(lambda: settler.pending)
+    metrics.ledger_pending.set_function(lambda: ledger.pending)
+    metrics.lost.labels("settlement").set_function(lambda: settler.dropped)
+    metrics.lost.labels("ledger").set_function(lambda: ledger.dropped)
+    if isinstance(store, Guard):
+        guard = store
+        metrics.quota_degraded.set_function(lambda: guard.degraded)
+        metrics.gateways.set_function(lambda: guard.gateways)

@@ -1,0 +1,67 @@
+"""Writes down what requests used: a line of the ledger each, and the counters of the metrics."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from service.gateway.tab import Bill
+from service.gateway.usage import Usage
+from service.ledger.record import Settlement, UsageRecord
+from service.quota.reservation import Reservation
+from service.telemetry.metrics import Metrics
+
+
+class Book(Protocol):
+    """Where lines of the ledger go."""
+
+    def put(self, record: UsageRecord) -> None:
+        """Keep a line. Returns at once and never fails."""
+
+
+class Clerk:
+    """Keeps the book. `clock` is in epoch seconds."""
+
+    def __init__(
+        self, book: Book, metrics: Metrics, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._book = book
+        self._metrics = metrics
+        self._clock = clock
+
+    def ended(self, bill: Bill) -> None:
+        """A request that was admitted has ended."""
+        tab = bill.tab
+        record = self._record(tab.reservation, bill.settlement, bill.usage)
+        self._book.put(
+            replace(record, route=tab.asked.route.name, outcome=bill.outcome, seconds=tab.seconds)
+        )
+
+    def expired(self, reservation: Reservation) -> None:
+        """A request whose gateway died: it was charged as it had been estimated."""
+        usage = Usage(reservation.prompt, reservation.output)
+        self._book.put(self._record(reservation, Settlement.EXPIRED, usage))
+
+    def _record(
+        self, reservation: Reservation, settlement: Settlement, usage: Usage
+    ) -> UsageRecord:
+        names = dict(scope.name.split(":", 1) for scope in reservation.scopes if ":" in scope.name)
+        self._metrics.settlements.labels(names["model"], settlement.value).inc()
+        for kind in ("prompt", "completion", "cached", "reasoning"):
+            self._metrics.tokens.labels(names["model"], kind).inc(getattr(usage, kind))
+        return UsageRecord(
+            id=reservation.id,
+            at=datetime.fromtimestamp(self._clock(), UTC),
+            day=reservation.windows.day.label,
+            team=reservation.team,
+            key=names["key"],
+            model=names["model"],
+            route="unknown",
+            outcome="gateway_died",
+            settlement=settlement,
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            cached_tokens=usage.cached,
+            reasoning_tokens=usage.reasoning,
+        )

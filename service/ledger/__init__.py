@@ -1,0 +1,1 @@
+"""The ledger: what every request used, written off its path."""

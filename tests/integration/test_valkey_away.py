@@ -1,0 +1,198 @@
+"""A server that is away, slow or new costs little, and is found again."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+
+import pytest
+import uvloop
+
+from service.quota.limits import Limits
+from service.quota.reservation import Settled
+from service.quota.store import StoreUnavailable
+from tests.integration.counters import (
+    SLACK,
+    TIMEOUT,
+    connected,
+    level,
+    new_team,
+    reservation,
+    until,
+)
+from tests.integration.forwarding import forwarding
+from tests.servers.redis import Redis
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+def test_no_server_at_all_is_said_at_once() -> None:
+    async def run() -> None:
+        with Redis() as gone:
+            url = gone.url
+        async with connected(url) as store:
+            with pytest.raises(StoreUnavailable):
+                await store.reserve(reservation("t"))
+
+    asyncio.run(run())
+
+
+def test_a_frozen_server_costs_the_time_limit_and_no_reply_goes_astray(server: Redis) -> None:
+    async def run() -> None:
+        async with connected(server.url) as store:
+            # Every team has its own number of open requests: a stray reply would show.
+            teams = {new_team(): count for count in range(1, 9)}
+            for team, count in teams.items():
+                for _ in range(count):
+                    await until(partial(store.reserve, reservation(team)))
+
+            async def ask(team: str) -> bool:
+                began = time.monotonic()
+                try:
+                    found = await level(store, reservation(team))
+                except StoreUnavailable:
+                    assert time.monotonic() - began < TIMEOUT + SLACK
+                    return False
+                assert found.open == teams[team]
+                return True
+
+            async def sure(team: str) -> None:
+                if not await ask(team):
+                    raise StoreUnavailable
+
+            for _ in range(6):
+                asked = [asyncio.create_task(ask(team)) for team in teams]
+                server.freeze()
+                try:
+                    asked += [asyncio.create_task(ask(team)) for team in teams]
+                    answered = await asyncio.gather(*asked)
+                    assert not all(answered)
+                finally:
+                    server.thaw()
+                # Right after it the late replies come.
+                await asyncio.gather(*(ask(team) for team in teams))
+                await until(lambda: level(store, reservation("t")))
+            for team in teams:
+                await until(partial(sure, team))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_reply_that_is_there_counts_although_this_process_was_too_busy_to_read_it(
+    server: Redis, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def run() -> None:
+        async with connected(server.url, limit=0.2) as store:
+            one = reservation(new_team())
+            await until(lambda: level(store, one))
+            for _ in range(5):
+                asked = asyncio.create_task(level(store, one))
+                await asyncio.sleep(0)  # it is sent
+                await asyncio.sleep(0)
+                time.sleep(0.3)  # noqa: ASYNC251
+                await asked
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+
+
+def test_a_server_that_greets_slower_than_a_request_may_wait_is_reached_all_the_same(
+    server: Redis,
+) -> None:
+    async def run() -> None:
+        async with _delaying(server.port, seconds=0.1) as port:
+            url = f"redis://127.0.0.1:{port}/3"  # the database: one more round trip
+            async with connected(url, limit=0.18) as store:
+                await until(lambda: level(store, reservation("t")))
+
+    asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def _delaying(port: int, seconds: float) -> AsyncIterator[int]:
+    """A way to a server that takes that long to send anything."""
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await asyncio.sleep(seconds)
+                writer.write(data)
+        writer.close()
+
+    async with forwarding(port, late, None) as own:
+        yield own
+
+
+def test_it_is_the_same_after_a_restart() -> None:
+    async def run() -> None:
+        with Redis(appendonly=True, options={"appendfsync": "always"}) as server:
+            async with connected(server.url) as store:
+                one = reservation("t", Limits(tpm=1_000))
+                await until(lambda: store.reserve(one))
+                server.kill()
+                with pytest.raises(StoreUnavailable):
+                    await store.settle(Settled(one, 70))
+                server.start()
+                await until(lambda: store.settle(Settled(one, 70)))
+                await until(lambda: store.settle(Settled(one, 70)))
+                found = await until(lambda: level(store, one))
+                assert (found.open, found.day_used, found.day_reserved) == (0, 70, 0)
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_the_server_closed_meanwhile_costs_no_request(server: Redis) -> None:
+    async def run() -> None:
+        async with connected(server.url, limit=10) as store:
+            await level(store, reservation("t"))
+            server.command("CLIENT KILL", "TYPE", "normal")
+            await asyncio.sleep(0.1)
+            await level(store, reservation("t"))
+
+    asyncio.run(run())
+
+
+def test_a_server_that_forgot_the_scripts_is_told_again(server: Redis) -> None:
+    async def run() -> None:
+        async with connected(server.url, limit=10) as store:
+            one = reservation(new_team())
+            assert (await store.reserve(one)).granted
+            server.command("SCRIPT FLUSH")
+            await store.settle(Settled(one, 1))
+            server.command("SCRIPT FLUSH")
+            assert await store.renew("g", {one.team: [one.id], "other": ["x"]}) >= 1
+            assert (await level(store, one)).day_used == 1
+
+    asyncio.run(run())
+
+
+def test_it_needs_no_leave_to_load_scripts() -> None:
+    async def run() -> None:
+        with Redis(options={"rename-command": 'SCRIPT ""'}) as server:
+            async with connected(server.url, limit=10) as store:
+                assert (await store.reserve(reservation("t"))).granted
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("password", ["", "wrong-password"])
+def test_a_wrong_password_is_said_in_a_line_that_does_not_show_it(password: str) -> None:
+    async def run() -> None:
+        with Redis(password="right-password") as server:
+            url = f"redis://:{password}@{server.address}/0"
+            async with connected(url, limit=10) as store:
+                with pytest.raises(
+                    StoreUnavailable, match=r"mend the setting quota\.url"
+                ) as caught:
+                    await store.reserve(reservation("t"))
+            assert "-password" not in str(caught.value)
+            async with connected(server.url, limit=10) as store:
+                assert (await store.reserve(reservation("t"))).granted
+
+    asyncio.run(run())

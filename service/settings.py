@@ -32,6 +32,7 @@ from service.errors import UserError
 
 CONFIG_VARIABLE = "GPTOSS_CONFIG"
 MIN_SECRET_LENGTH = 32
+_MIN_DIFFERENT = 8
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -48,9 +49,13 @@ class Section(BaseModel):
 
 
 def _strong(name: str, secret: SecretStr) -> None:
-    length = len(secret.get_secret_value())
-    if 0 < length < MIN_SECRET_LENGTH:
-        raise ValueError(f"{name} has {length} characters: use {MIN_SECRET_LENGTH} random ones")
+    value = secret.get_secret_value()
+    if 0 < len(value) < MIN_SECRET_LENGTH:
+        raise ValueError(f"{name} has {len(value)} characters: use {MIN_SECRET_LENGTH} random ones")
+    if value and len(set(value)) < _MIN_DIFFERENT:
+        raise ValueError(f"{name} repeats itself: use {MIN_SECRET_LENGTH} random characters")
+    if not value.isprintable() or " " in value:
+        raise ValueError(f"{name} holds white space: use letters, digits and signs")
 
 
 class UpstreamSettings(Section):
@@ -137,6 +142,9 @@ class QuotaSettings(Section):
         0.05, description="longest a request waits for the store, s"
     )
     lease: Seconds = Field(60, description="until an unattended reservation is given up, s")
+    gateways: int = Field(
+        1, ge=1, description="gateways that share the store, at least, as long as it is away"
+    )
     degraded_limit: Seconds = Field(
         900, description="longest a gateway goes by its own counters before it refuses, s"
     )

@@ -15,12 +15,16 @@ import httpx
 GPTOSS = (sys.executable, "-m", "service.cli")
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(in_a_row: int = 1) -> int:
+    """A port that nobody uses now, and whose next ones are free as well."""
+    while True:
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError, OverflowError):
+            first = 0
+            for offset in range(in_a_row):
+                probe = probes.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", first + offset if first else 0))
+                first = first or int(probe.getsockname()[1])
+            return first
 
 
 def environment(home: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:

@@ -1,15 +1,14 @@
 """Routes of what is recorded: use and audit."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from service.admin.schemas import Audit, AuditRow, Usage, Use
 from service.database.connect import Database
-from service.errors import UserError
-from service.ledger.usage import Dimension, UsageQuery, usage
-from service.quota import amounts
+from service.ledger.usage import Dimension, usage
+from service.ledger.words import read_query
 from service.tenants.directory import Directory
 
 _MAX_ENTRIES = 1000
@@ -41,9 +40,7 @@ def routes(directory: Directory, database: Database) -> APIRouter:
     ) -> Usage:
         """What was used. Times count by whole hours: one that is begun counts whole."""
         now = datetime.now(UTC)
-        start = _point("since", since, now)
-        end = _point("until", until, now) if until is not None else None
-        query = UsageQuery(_dimensions(by), start, end, team=team, key=key, model=model)
+        query = read_query(now, by, since, until, team=team, key=key, model=model)
         return Usage(usage=[Use.of(row) for row in await usage(database, query)])
 
     @router.get("/audit")
@@ -54,25 +51,3 @@ def routes(directory: Directory, database: Database) -> APIRouter:
         return Audit(entries=[AuditRow.of(entry) for entry in await directory.audit(limit=limit)])
 
     return router
-
-
-def _dimensions(words: str) -> tuple[Dimension, ...]:
-    try:
-        return tuple(dict.fromkeys(Dimension(word.strip()) for word in words.split(",")))
-    except ValueError:
-        raise UserError(f"by: give one or more of {_DIMENSIONS}, by commas") from None
-
-
-def _point(name: str, words: str, now: datetime) -> date | datetime:
-    try:
-        if words[-1:] in ("h", "d", "w"):
-            return now - amounts.duration(words)
-        if len(words) == len("2026-08-01"):
-            return date.fromisoformat(words)
-        point = datetime.fromisoformat(words)
-        return (point if point.tzinfo else point.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise UserError(
-            f"{name}: give hours, days or weeks ago (12h, 7d, 4w), a day (2026-08-01) or a time"
-            " (2026-08-01T14:00Z)"
-        ) from None

@@ -9,6 +9,7 @@ from service.cli import (
     audit,
     db,
     engine,
+    fields,
     gateway,
     key,
     profiles,
@@ -33,6 +34,7 @@ app.command()(gateway.gateway)
 app.command()(profiles.profiles)
 app.command()(profiles.plan)
 app.command()(weights.weights)
+app.command()(fields.fields)
 app.command("settings")(settings.show_settings)
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")

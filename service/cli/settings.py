@@ -14,7 +14,9 @@ def show_settings() -> None:
 
     In the YAML file that GPTOSS_CONFIG names, the same names nest: `gateway: {port: 8000}`.
     """
-    table = Table("environment variable", "value", "meaning")
+    table = Table()
+    for heading in ("environment variable", "value", "meaning"):
+        table.add_column(heading, overflow="fold")  # a name that is cut cannot be copied
     for name, value, meaning in _rows(settings.load(), "GPTOSS_"):
         table.add_row(name, value, meaning)
     Console().print(table)

@@ -16,7 +16,7 @@ from service.database.opened import open_database
 from service.embedded.stack import Stack
 from service.engine import tiny, weights
 from service.engine.selftest import SelfTest
-from service.gateway.server import bind
+from service.gateway.listener import bind
 from service.models import Model
 from service.settings import GatewaySettings, Settings
 from service.tenants.directory import Directory
@@ -46,6 +46,7 @@ hello = [{{"role": "user", "content": "Hello"}}]
 answer = client.chat.completions.create(model="{model}", messages=hello)
 print(answer.choices[0].message.content)
 
+# Teams, limits and use: .venv/bin/gptoss team --help; .venv/bin/gptoss usage
 # Metrics: {ops_url}/metrics
 # Logs: {logs}
 # Ctrl-C stops everything.

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -17,8 +17,8 @@ from service.database.opened import open_database
 from service.errors import UserError
 from service.ledger.usage import SUMS, Dimension, UsageQuery, UsageRow
 from service.ledger.usage import usage as sums_of_use
+from service.ledger.words import read_query
 
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _DIMENSIONS = ", ".join(Dimension)
 _UNBOUNDED = 10_000
 # The name for a machine, and the one for a person.
@@ -59,7 +59,9 @@ def usage(
     """
     if as_json and as_csv:
         raise UserError("give --json or --csv, not both")
-    query = read_query(datetime.now(UTC), by, since, until, team=team, key=key, model=model)
+    query = read_query(
+        datetime.now(UTC), by, since, until, team=team, key=key, model=model, prefix="--"
+    )
     rows = asyncio.run(_ask(query))
     if as_json:
         typer.echo(json.dumps([_flat(row) for row in rows], indent=2))
@@ -69,54 +71,6 @@ def usage(
         print_table(Console(), query.by, rows)
     if not rows:
         typer.echo("nothing was used in that time, or not by what you named", err=True)
-
-
-def read_query(
-    now: datetime,
-    by: str,
-    since: str,
-    until: str | None,
-    *,
-    team: str | None = None,
-    key: str | None = None,
-    model: str | None = None,
-) -> UsageQuery:
-    """The query that a person's words mean; UserError with what is accepted otherwise."""
-    start = _point("--since", since, now)
-    end = _point("--until", until, now) if until is not None else None
-    if end is not None and _instant(end) <= _instant(start):
-        raise UserError(f"--until {until} is not after --since {since}: nothing lies between")
-    return UsageQuery(_dimensions(by), start, end, team=team, key=key, model=model)
-
-
-def _dimensions(words: str) -> tuple[Dimension, ...]:
-    names = [word.strip() for word in words.split(",")]
-    try:
-        return tuple(dict.fromkeys(map(Dimension, names)))
-    except ValueError:
-        raise UserError(f"--by {words!r}: give one or more of {_DIMENSIONS}, by commas") from None
-
-
-def _point(option: str, words: str, now: datetime) -> date | datetime:
-    count, unit = words[:-1], _UNITS.get(words[-1:])
-    try:
-        if unit and count.isascii() and count.isdecimal():
-            return now - timedelta(**{unit: int(count)})
-        if len(words) == len("2026-08-01"):
-            return date.fromisoformat(words)
-        point = datetime.fromisoformat(words)
-        return (point if point.tzinfo else point.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise UserError(
-            f"{option} {words!r} is no time: give hours, days or weeks ago (12h, 7d, 4w),"
-            " a day (2026-08-01) or a time (2026-08-01T14:00Z)"
-        ) from None
-
-
-def _instant(point: date | datetime) -> datetime:
-    if isinstance(point, datetime):
-        return point
-    return datetime(point.year, point.month, point.day, tzinfo=UTC)
 
 
 async def _ask(query: UsageQuery) -> list[UsageRow]:

@@ -18,11 +18,11 @@ from service.gateway.policy import Asked
 from service.gateway.statement import statement
 from service.gateway.tab import Bill, Tab
 from service.ledger.record import Settlement
-from service.quota.calendar import Calendar
+from service.quota.calendar import Calendar, Windows
 from service.quota.decision import tightest
 from service.quota.estimate import Estimator
-from service.quota.guard import Refusing
-from service.quota.reservation import Outcome, Reservation, Scope, Settled
+from service.quota.guard import Guard, Refusing
+from service.quota.reservation import Level, Outcome, Reservation, Scope, Settled
 from service.quota.settler import Settler
 from service.quota.store import Store, StoreUnavailable
 from service.telemetry.metrics import Metrics
@@ -52,9 +52,11 @@ class Admission:
         self._calendar = Calendar()
         self._estimator = Estimator()
 
-    def prompt(self, asked: Asked) -> int:
-        """The estimate of a request's prompt, tokens."""
-        return self._estimator.prompt(asked.model, asked.size)
+    def prompt(self, principal: Principal, asked: Asked) -> int:
+        """The tokens of a request's prompt: counted where they are given, else estimated."""
+        if asked.token_ids is not None:
+            return asked.token_ids
+        return self._estimator.prompt(_kind(principal, asked), asked.size)
 
     async def admit(
         self,
@@ -69,7 +71,12 @@ class Admission:
         now = self._clock()
         windows = self._calendar.at(now, principal.team.timezone)
         reservation = Reservation(
-            id, principal.team.name, scopes, windows, prompt, self._output(asked, principal, caps)
+            id,
+            principal.team.name,
+            scopes,
+            windows,
+            prompt,
+            _output(asked, principal, scopes, caps),
         )
         try:
             with self._metrics.store_seconds.time():
@@ -83,24 +90,12 @@ class Admission:
             raise ratelimit.unavailable() from None
         for other in outcome.expired:
             self._clerk.expired(other)
-        headers = self._headers(scopes, outcome, reservation, now)
+        headers = self._headers(outcome, reservation, now)
         if not outcome.granted:
             raise self._refusal(reservation, outcome, asked.model, headers, now)
         self._settler.opened(reservation)
         pace = partial(self._estimator.answer, asked.model)
         return Tab(principal, asked, reservation, headers, pace, self._settle)
-
-    async def headers(
-        self, principal: Principal, scopes: tuple[Scope, ...]
-    ) -> list[ratelimit.Header]:
-        """What is left of the limits, for an answer to a request that was not admitted."""
-        now = self._clock()
-        windows = self._calendar.at(now, principal.team.timezone)
-        try:
-            levels = await self._store.levels(principal.team.name, scopes, windows)
-        except StoreUnavailable:
-            return []
-        return ratelimit.headers(scopes, levels, windows, now)
 
     def _settle(self, bill: Bill) -> None:
         """Charge a request, and write it down. Never waits, never fails."""
@@ -109,36 +104,47 @@ class Admission:
         tokens = usage.prompt + usage.completion
         self._settler.put(Settled(bill.tab.reservation, tokens, requests))
         self._clerk.ended(bill)
-        if bill.settlement is Settlement.EXACT and asked.prompts == 1:
-            self._estimator.learn_prompt(asked.model, asked.size, usage.prompt)
+        one = asked.prompts == asked.choices == 1
+        if bill.settlement is Settlement.EXACT and one and usage.completion:
+            kind = _kind(bill.tab.principal, asked)
+            self._estimator.learn_prompt(kind, asked.size, usage.prompt)
             self._estimator.learn_answer(asked.model, bill.tab.seconds, usage.completion)
+
+    async def headers(self, principal: Principal, models: list[str]) -> list[ratelimit.Header]:
+        """What is left of the limits, for an answer to a request that was not admitted."""
+        scopes = scopes_of(principal, *models)
+        try:
+            levels, windows, now = await self._levels(principal, scopes)
+        except StoreUnavailable:
+            return []
+        found = ratelimit.headers(scopes, levels, windows, now)
+        return [*found, ratelimit.DEGRADED] if self._degraded else found
 
     async def quota(self, principal: Principal, models: list[str]) -> dict[str, object]:
         """What `GET /v1/quota` says: limits, use and resets of the caller on `models`."""
-        now = self._clock()
-        windows = self._calendar.at(now, principal.team.timezone)
         scopes = scopes_of(principal, *models)
         try:
-            levels = await self._store.levels(principal.team.name, scopes, windows)
+            levels, windows, now = await self._levels(principal, scopes)
         except StoreUnavailable:
             raise ratelimit.unavailable() from None
-        return statement(principal, scopes, levels, windows, now)
+        return statement(principal, scopes, levels, windows, now, degraded=self._degraded)
 
-    def _output(self, asked: Asked, principal: Principal, caps: Caps) -> int:
-        """What to reserve for the answers: their bound, or what the team's usually need."""
-        output = asked.output
-        if output is None:
-            bounds = [principal.team.default_output, caps.max_output]
-            for limits in (principal.limits, principal.team.limits):
-                shared = (limits.tpm, limits.daily_tokens, limits.monthly_tokens)
-                bounds += [limit and limit // _SHARE for limit in shared]
-            output = max(min(bound for bound in bounds if bound is not None), 1)
-        return output * asked.choices * asked.prompts
+    @property
+    def _degraded(self) -> bool:
+        return isinstance(self._store, Guard) and self._store.degraded
+
+    async def _levels(
+        self, principal: Principal, scopes: tuple[Scope, ...]
+    ) -> tuple[tuple[Level, ...], Windows, float]:
+        now = self._clock()
+        windows = self._calendar.at(now, principal.team.timezone)
+        return await self._store.levels(principal.team.name, scopes, windows), windows, now
 
     def _headers(
-        self, scopes: tuple[Scope, ...], outcome: Outcome, reservation: Reservation, now: float
+        self, outcome: Outcome, reservation: Reservation, now: float
     ) -> list[ratelimit.Header]:
-        found = ratelimit.headers(scopes, outcome.levels, reservation.windows, now)
+        decided = outcome.narrowed or reservation
+        found = ratelimit.headers(decided.scopes, outcome.levels, reservation.windows, now)
         if outcome.narrowed:
             self._metrics.degraded_decisions.inc()
             found.append(ratelimit.DEGRADED)
@@ -153,10 +159,29 @@ class Admission:
         now: float,
     ) -> APIError:
         breach = tightest(outcome.narrowed or reservation, outcome.levels, now)
-        if breach is None:  # a store that refuses what fits: it does not know what it does
+        if breach is None or (breach.wait is None and outcome.narrowed):
+            # It is this gateway's share of the limit that it does not fit into, not the limit.
+            self._metrics.refused.labels("store", "away").inc()
             return ratelimit.unavailable()
         scope = breach.scope.name.partition(":")[0]
         self._metrics.refused.labels(scope, breach.kind.value).inc()
         error = ratelimit.refusal(reservation, breach, model)
         named = {name.decode(): value.decode() for name, value in headers}
         return replace(error, headers=error.headers | named)
+
+
+def _output(asked: Asked, principal: Principal, scopes: tuple[Scope, ...], caps: Caps) -> int:
+    """What to reserve for the answers: their bound, or what the team's usually need."""
+    output = asked.output
+    if output is None:
+        bounds = [principal.team.default_output, caps.max_output]
+        for limits in (scope.limits for scope in scopes):
+            shared = (limits.tpm, limits.daily_tokens, limits.monthly_tokens)
+            bounds += [limit and limit // _SHARE for limit in shared]
+        output = max(min(bound for bound in bounds if bound is not None), 1)
+    return output * asked.choices * asked.prompts
+
+
+def _kind(principal: Principal, asked: Asked) -> str:
+    """What learns together: one team's prompts must not teach what another's are like."""
+    return f"{principal.team.name} {asked.model} {asked.route.name}"

@@ -23,7 +23,7 @@ from service.gateway.errors import APIError
 from service.gateway.exchange import Exchange
 from service.gateway.proxy import Proxy
 from service.gateway.routes import INFERENCE, MODELS, QUOTA, Route, dialect_of
-from service.gateway.upstreams import Upstreams
+from service.gateway.upstreams import Upstream, Upstreams
 from service.settings import GatewaySettings
 from service.telemetry.metrics import Metrics
 from service.tenants.principal import Principal
@@ -117,30 +117,40 @@ class Gateway:
         self, route: Route, body: bytes, principal: Principal, exchange: Exchange
     ) -> None:
         """Decide, reserve, relay."""
-        scopes = scopes_of(principal)
+        models: list[str] = []
         try:
             asked = policy.read(route, body, self._bounds)
-            upstream = self._upstreams.pick(asked.model)
+            upstream = self._pick(principal, asked.model)
+            models.append(asked.model)
             exchange.model = asked.model
-            if not may_use(principal, asked.model):
-                raise errors.model_not_allowed(asked.model, principal.team.name)
             scopes = scopes_of(principal, asked.model)
-            caps, prompt = Caps.of(principal, scopes), self._admission.prompt(asked)
+            caps, prompt = Caps.of(principal, scopes), self._admission.prompt(principal, asked)
             request = policy.compose(asked, caps, prompt)
         except APIError:
-            exchange.headers = await self._admission.headers(principal, scopes)
+            exchange.headers = await self._admission.headers(principal, models)
             raise
         tab = await self._admission.admit(exchange.id, principal, asked, scopes, caps, prompt)
         exchange.admitted(tab)
         await self._proxy.relay(request, upstream, exchange, tab)
+
+    def _pick(self, principal: Principal, model: str) -> Upstream:
+        """The replica for a caller. Raises `APIError`: 404, or 403 for what is not its to use."""
+        if model in self._upstreams.models and not may_use(principal, model):
+            raise errors.model_not_allowed(model, principal.team.name)
+        upstream = self._upstreams.pick(model)
+        if upstream is None:
+            raise errors.unknown_model(model, self._visible(principal))
+        return upstream
+
+    def _visible(self, principal: Principal) -> list[str]:
+        return [name for name in self._upstreams.models if may_use(principal, name)]
 
     async def _answer_quota(self, method: str, scope: Message, exchange: Exchange) -> None:
         exchange.route = "quota"
         if method != "GET":
             raise errors.wrong_method(method, QUOTA, "GET")
         principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
-        served = [name for name in self._upstreams.models if may_use(principal, name)]
-        document = await self._admission.quota(principal, served)
+        document = await self._admission.quota(principal, self._visible(principal))
         await exchange.answer(200, json.dumps(document).encode())
 
     async def _answer_models(
@@ -151,11 +161,7 @@ class Gateway:
         if method != "GET":
             raise errors.wrong_method(method, path, "GET")
         principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
-        known = {
-            name: self._model_card(name)
-            for name in self._upstreams.models
-            if may_use(principal, name)
-        }
+        known = {name: self._model_card(name) for name in self._visible(principal)}
         if path == MODELS:
             document: dict[str, object] = {"object": "list", "data": list(known.values())}
         else:

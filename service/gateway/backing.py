@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,7 +69,7 @@ async def open_backing(settings: Settings, metrics: Metrics) -> AsyncIterator[Ba
         store = await _open_store(settings.quota, gateway, database)
         ledger = Ledger(database, settings.ledger)
         clerk = Clerk(ledger, metrics)
-        settler = Settler(store, gateway, settings.quota.lease, clerk.expired)
+        settler = Settler(store, settings.quota.lease, clerk.expired)
         admission = Admission(store, settler, clerk, metrics)
         tasks: list[Callable[[], Coroutine[Any, Any, None]]] = [
             lambda: keeper.keep_fresh(metrics.key_refresh_failures.inc),
@@ -77,7 +78,8 @@ async def open_backing(settings: Settings, metrics: Metrics) -> AsyncIterator[Ba
             lambda: run_retention(database, settings.ledger),
         ]
         if isinstance(store, Guard):
-            tasks.append(store.watch)
+            guard = store
+            tasks.append(lambda: guard.watch(settler.leases))
         if sso:
             tasks.append(lambda: sso.keep_fresh(metrics.key_refresh_failures.inc))
         _export(metrics, snapshot, keeper, store, settler, ledger)
@@ -102,15 +104,26 @@ async def open_backing(settings: Settings, metrics: Metrics) -> AsyncIterator[Ba
 async def _open_store(settings: QuotaSettings, gateway: str, database: Database) -> Store:
     if settings.url.get_secret_value():
         shared = ValkeyStore.connect(settings.url, settings.lease, settings.timeout)
-        guard = Guard(shared, settings, gateway)
+        guard = Guard(shared, settings, gateway, spent=lambda: _used(database))
         await guard.begin()
         return guard
     # Counters in this process end with it; the budgets of the day and the month must not.
     store = MemoryStore(settings.lease)
-    for entry in await spent(database, datetime.now(UTC)):
-        scopes = ("team", f"key:{entry.key}", f"model:{entry.model}")
-        store.restore(entry.team, entry.day, scopes, entry.tokens)
+    for team, used in (await _used(database)).items():
+        await store.restore(team, used)
     return store
+
+
+async def _used(database: Database) -> dict[str, dict[str, Counter[str]]]:
+    """What the ledger knows of the budgets that may still be open, by team and window."""
+    found: dict[str, dict[str, Counter[str]]] = {}
+    for entry in await spent(database, datetime.now(UTC)):
+        windows = found.setdefault(entry.team, {})
+        for window in (entry.day, entry.day[:7]):
+            used = windows.setdefault(window, Counter())
+            for scope in ("team", f"key:{entry.key}", f"model:{entry.model}"):
+                used[scope] += entry.tokens
+    return found
 
 
 def _export(
@@ -131,3 +144,4 @@ def _export(
         guard = store
         metrics.quota_degraded.set_function(lambda: guard.degraded)
         metrics.gateways.set_function(lambda: guard.gateways)
+        metrics.quota_restored.set_function(lambda: guard.restored)

@@ -6,11 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from prometheus_client import Counter
+
 from service.gateway.tab import Bill
 from service.gateway.usage import Usage
 from service.ledger.record import Settlement, UsageRecord
 from service.quota.reservation import Reservation
 from service.telemetry.metrics import Metrics
+
+_KINDS = ("prompt", "completion", "cached", "reasoning")
 
 
 class Book(Protocol):
@@ -29,6 +33,7 @@ class Clerk:
         self._book = book
         self._metrics = metrics
         self._clock = clock
+        self._counts: dict[str, tuple[Counter, ...]] = {}
 
     def ended(self, bill: Bill) -> None:
         """A request that was admitted has ended."""
@@ -48,8 +53,8 @@ class Clerk:
     ) -> UsageRecord:
         names = dict(scope.name.split(":", 1) for scope in reservation.scopes if ":" in scope.name)
         self._metrics.settlements.labels(names["model"], settlement.value).inc()
-        for kind in ("prompt", "completion", "cached", "reasoning"):
-            self._metrics.tokens.labels(names["model"], kind).inc(getattr(usage, kind))
+        if settlement is not Settlement.EXPIRED:  # it may yet be settled, and no engine counted it
+            self._count(names["model"], usage)
         return UsageRecord(
             id=reservation.id,
             at=datetime.fromtimestamp(self._clock(), UTC),
@@ -65,3 +70,12 @@ class Clerk:
             cached_tokens=usage.cached,
             reasoning_tokens=usage.reasoning,
         )
+
+    def _count(self, model: str, usage: Usage) -> None:
+        counts = self._counts.get(model)
+        if counts is None:  # finding a counter by its labels costs more than counting
+            counts = tuple(self._metrics.tokens.labels(model, kind) for kind in _KINDS)
+            self._counts[model] = counts
+        used = (usage.prompt, usage.completion, usage.cached, usage.reasoning)
+        for count, tokens in zip(counts, used, strict=True):
+            count.inc(tokens)

@@ -174,6 +174,15 @@ def effort_not_allowed(param: str, asked: str, allowed: tuple[str, ...]) -> APIE
     )
 
 
+def effort_not_controllable(path: str) -> APIError:
+    return APIError(
+        403,
+        f"Your team's reasoning effort is limited, and {path} takes raw prompts that could ask for"
+        " any: use /v1/chat/completions.",
+        code="route_not_allowed",
+    )
+
+
 def missing(param: str) -> APIError:
     return APIError(
         400,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from service.gateway.client import ClientStalled, Message, Send
 from service.gateway.errors import APIError
-from service.gateway.protocol import ABORT
+from service.gateway.protocol import CONNECTION
 from service.gateway.routes import Dialect
 from service.gateway.tab import Tab
 from service.tenants.principal import Principal
@@ -35,7 +35,9 @@ class Exchange:
     def __init__(self, scope: Message, send: Send, dialect: Dialect, patience: float) -> None:
         self._send = send
         self._patience = patience
-        self._abort = scope.get("extensions", {}).get(ABORT, {"call": lambda: None})["call"]
+        connection = scope.get("extensions", {}).get(CONNECTION, {})
+        self._abort = connection.get("abort", lambda: None)
+        self._is_full = connection.get("is_full", lambda: True)
         self.id = f"req_{secrets.token_hex(16)}"
         self.dialect = dialect
         self.started_at = time.perf_counter()
@@ -84,6 +86,9 @@ class Exchange:
         """
         if self.first_byte_at is None:
             self.first_byte_at = time.perf_counter()
+        if not self._is_full():  # then it does not wait, and most chunks need no time limit
+            await self._body(events, more=True)
+            return
         try:
             async with asyncio.timeout(self._patience):
                 await self._body(events, more=True)

@@ -22,10 +22,13 @@ from service.quota.limits import Effort
 # vLLM 0.32 knows low, medium and high only; the vendors' SDKs offer more words for the same scale.
 _EFFORTS = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
 _DEFAULT_EFFORT = Effort.MEDIUM
+# Far above any model's context, and small enough to count with.
+_MOST_OUTPUT = 10_000_000
 _USAGE_OPTIONS = ("include_usage", "continuous_usage_stats")
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value = msgspec.json.Decoder()
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,13 +37,14 @@ class Asked:
     """A request as the client made it.
 
     `output` is the bound it set for each of its `choices`, tokens; `prompts` is more than one where
-    several are completed at once.
+    several are completed at once; `token_ids` how many a prompt has that is given as such.
     """
 
     route: Route
     model: str
     stream: bool
     prompts: int
+    token_ids: int | None
     choices: int
     output: int | None
     shown: Shown
@@ -89,7 +93,7 @@ def read(route: Route, body: bytes, bounds: Bounds) -> Asked:
         route,
         model,
         _boolean(fields, "stream"),
-        _prompts(fields, bounds.choices),
+        *_prompts(fields, bounds.choices),
         _choices(fields, bounds.choices),
         _output(fields, route),
         _shown(fields),
@@ -107,6 +111,8 @@ def compose(asked: Asked, caps: Caps, prompt: int) -> Request:
     _bound_output(fields, asked, caps, prompt)
     if route.effort:
         _set_effort(fields, route.effort, caps)
+    elif caps.efforts and not route.counts_only:
+        raise errors.effort_not_controllable(route.path)  # a raw prompt says its effort itself
     if asked.stream and route.dialect is Dialect.OPENAI:
         _ask_for_usage(fields)
     if caps.cache_salt and route.salted:
@@ -155,25 +161,33 @@ def _choices(fields: dict[str, msgspec.Raw], most: int) -> int:
     return choices
 
 
-def _prompts(fields: dict[str, msgspec.Raw], most: int) -> int:
-    """How many prompts: a list of them, unless it is one prompt's token ids."""
-    raw = fields.get("prompt")
-    if raw is None or not bytes(raw).lstrip().startswith(b"["):
-        return 1
-    prompts = _decode(raw)
-    assert isinstance(prompts, list)
-    if not prompts or isinstance(prompts[0], int):
-        return 1
-    if len(prompts) > most:
+def _prompts(fields: dict[str, msgspec.Raw], most: int) -> tuple[int, int | None]:
+    """How many prompts there are and, where one is given as token ids, how many ids.
+
+    Without building the ids: there may be millions, and this is before any limit.
+    """
+    text = bytes(fields.get("prompt", b""))
+    if not text.startswith(b"["):
+        return 1, None
+    first = text[1:].lstrip()[:1]
+    if first not in (b'"', b"["):
+        return 1, text.count(b",") + 1
+    try:
+        prompts = len(_raw_list(text))
+    except (msgspec.DecodeError, RecursionError):
+        raise errors.not_json() from None
+    if prompts > most:
         raise errors.out_of_range("prompt", 1, most)
-    return len(prompts)
+    return prompts, None
 
 
 def _output(fields: dict[str, msgspec.Raw], route: Route) -> int | None:
     """The bound on the answer: where a route has two names for it, the engine obeys the first."""
     given = [_integer(fields, name) for name in route.output]
-    bound = next((value for value in given if value is not None), route.default_output)
-    return None if bound is None else max(bound, 0)
+    for name, value in zip(route.output, given, strict=True):
+        if value is not None and not 0 <= value <= _MOST_OUTPUT:
+            raise errors.out_of_range(name, 0, _MOST_OUTPUT)
+    return next((value for value in given if value is not None), route.default_output)
 
 
 def _bound_output(fields: dict[str, msgspec.Raw], asked: Asked, caps: Caps, prompt: int) -> None:

@@ -6,18 +6,21 @@ bound in uvicorn, and hide from the request under way that its client has left.
 """
 
 import asyncio
+import re
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-ABORT = "gptoss.abort"
-"""ASGI extension: `call` closes the connection at once, unsent bytes and all."""
+CONNECTION = "gptoss.connection"
+"""ASGI extension: `abort` closes the connection at once, unsent bytes and all; `is_full` is whether
+the client reads so slowly that a send would wait."""
 
 HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
 # What arrives with a head in one read, and may be the beginning of its body.
 _ONE_READ = 256 << 10
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -25,6 +28,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._unparsed = 0
+        self._fault = ""
         self._deadline: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._expect_head()
@@ -47,11 +51,16 @@ class BoundedProtocol(HttpToolsProtocol):
             raise httptools.HttpParserError("a request before the answer to the last one")
         self._expect_head()
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+        self.scope["extensions"] = {
+            CONNECTION: {"abort": self.transport.abort, "is_full": lambda: self.flow.write_paused}
+        }
 
     def on_headers_complete(self) -> None:
         self._forget_deadline()
         self._unparsed = 0
+        self._fault = self._fault_of_head()
+        if self._fault:
+            raise httptools.HttpParserError(self._fault)
         super().on_headers_complete()
         self.headers: list[tuple[bytes, bytes]] = []  # a trailer is no header, least of all a key
         if self.parser.should_upgrade() and self.cycle is not None:
@@ -76,10 +85,27 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_answering():
             self.transport.abort()
         else:
-            super().send_400_response(msg)
+            super().send_400_response(self._fault or msg)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: it advises to install WebSockets, which this service does not speak."""
+
+    def _fault_of_head(self) -> str:
+        """What the parser lets pass, and others on the way may read differently from us.
+
+        The `Host` header decides nothing here, but whoever stands in front goes by it.
+        """
+        version = self.parser.get_http_version()
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if version not in ("1.0", "1.1"):
+            return "Invalid HTTP request: HTTP/1.1 is spoken here."
+        if len(hosts) > 1 or (not hosts and version == "1.1"):
+            return "Invalid HTTP request: send one Host header."
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            return "Invalid HTTP request: the Host header is no host."
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+            return f"Invalid HTTP request: its head is larger than {HEAD_BYTES} bytes."
+        return ""
 
     def _is_answering(self) -> bool:
         cycle: Any = self.cycle

@@ -6,7 +6,8 @@ they say what is left after the reservation.
 """
 
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 from service.gateway.errors import APIError
 from service.quota.calendar import Windows
@@ -16,7 +17,7 @@ from service.quota.reservation import Kind, Level, Reservation, Scope
 Header = tuple[bytes, bytes]
 
 DEGRADED: Header = (b"x-gptoss-quota", b"degraded")
-_OPENAI = {Kind.REQUESTS: "requests", Kind.TOKENS: "tokens"}
+_OPENAI = {Kind.REQUESTS: b"requests", Kind.TOKENS: b"tokens"}
 # The draft registers units for requests and concurrency; tokens are ours.
 _UNITS = {Kind.REQUESTS: "requests", Kind.CONCURRENCY: "concurrent-requests"}
 _SUFFIX = {
@@ -35,61 +36,60 @@ _NAMES = {
 }
 
 
-def headers(
-    scopes: tuple[Scope, ...], levels: tuple[Level, ...], windows: Windows, now: float
-) -> list[Header]:
-    """Both families, for whatever is limited. `now` is in epoch seconds."""
-    states = list(_states(scopes, levels, windows, now))
-    found: list[tuple[str, str]] = []
-    for kind, word in _OPENAI.items():
-        of_kind = [state for state in states if state.kind is kind]
-        if of_kind:
-            least = min(of_kind, key=lambda state: state.remaining)
-            found += [
-                (f"x-ratelimit-limit-{word}", str(least.limit)),
-                (f"x-ratelimit-remaining-{word}", str(least.remaining)),
-                (f"x-ratelimit-reset-{word}", duration(least.reset)),
-            ]
-    if states:
-        found += [
-            ("ratelimit-policy", ", ".join(state.policy() for state in states)),
-            ("ratelimit", ", ".join(state.item() for state in states)),
-        ]
-    return [(name.encode(), value.encode()) for name, value in found]
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One limit as headers name it. `place` is which of the scopes it belongs to."""
 
-
-class _State:
-    """One limit, as a header says it."""
-
-    def __init__(
-        self, scope: Scope, level: Level, kind: Kind, limit: int, windows: Windows, now: float
-    ) -> None:
-        used = level.used(kind)
-        self.kind = kind
-        self.limit = limit
-        self.remaining = max(limit - used, 0)
-        self.reset = _reset(kind, limit, used, windows, now)
-        place = scope.name.partition(":")[0]
-        self._name = f'"{place}-{_SUFFIX[kind]}"'
+    place: int
+    kind: Kind
+    limit: int
+    name: str
 
     def policy(self) -> str:
         window = {Kind.DAY: 86_400, Kind.MONTH: 2_592_000}.get(self.kind, 60)
         seconds = "" if self.kind is Kind.CONCURRENCY else f";w={window}"
-        return f'{self._name};q={self.limit}{seconds};qu="{_UNITS.get(self.kind, "tokens")}"'
-
-    def item(self) -> str:
-        seconds = "" if self.kind is Kind.CONCURRENCY else f";t={math.ceil(self.reset)}"
-        return f"{self._name};r={self.remaining}{seconds}"
+        return f'{self.name};q={self.limit}{seconds};qu="{_UNITS.get(self.kind, "tokens")}"'
 
 
-def _states(
+def headers(
     scopes: tuple[Scope, ...], levels: tuple[Level, ...], windows: Windows, now: float
-) -> Iterator[_State]:
-    for scope, level in zip(scopes, levels, strict=True):
-        for kind in Kind:
-            limit = scope.limit(kind)
-            if limit is not None:
-                yield _State(scope, level, kind, limit, windows, now)
+) -> list[Header]:
+    """Both families, for whatever is limited. `now` is in epoch seconds."""
+    limits, policy = _limits(scopes)
+    if not limits:
+        return []
+    items: list[str] = []
+    least: dict[Kind, tuple[int, int, float]] = {}
+    for limit in limits:
+        used = levels[limit.place].used(limit.kind)
+        remaining = max(limit.limit - used, 0)
+        reset = _reset(limit.kind, limit.limit, used, windows, now)
+        seconds = "" if limit.kind is Kind.CONCURRENCY else f";t={math.ceil(reset)}"
+        items.append(f"{limit.name};r={remaining}{seconds}")
+        state = (remaining, limit.limit, reset)
+        least[limit.kind] = min(least.get(limit.kind, state), state)
+    found = [(b"ratelimit-policy", policy), (b"ratelimit", ", ".join(items).encode())]
+    for kind, word in _OPENAI.items():
+        if kind in least:
+            remaining, most, reset = least[kind]
+            found += [
+                (b"x-ratelimit-limit-" + word, str(most).encode()),
+                (b"x-ratelimit-remaining-" + word, str(remaining).encode()),
+                (b"x-ratelimit-reset-" + word, duration(reset).encode()),
+            ]
+    return found
+
+
+@lru_cache(4096)
+def _limits(scopes: tuple[Scope, ...]) -> tuple[tuple[_Limit, ...], bytes]:
+    """What is limited, and the header that says so: the same for all requests of a caller."""
+    found = tuple(
+        _Limit(place, kind, limit, f'"{scope.name.partition(":")[0]}-{_SUFFIX[kind]}"')
+        for place, scope in enumerate(scopes)
+        for kind in Kind
+        if (limit := scope.limit(kind)) is not None
+    )
+    return found, ", ".join(limit.policy() for limit in found).encode()
 
 
 def _reset(kind: Kind, limit: int, used: int, windows: Windows, now: float) -> float:
@@ -123,9 +123,7 @@ def refusal(reservation: Reservation, breach: Breach, model: str) -> APIError:
     kind = breach.kind
     place = _place(breach.scope, reservation.team)
     numbers = f"Limit {breach.limit}, Used {breach.used}, Requested {breach.requested}"
-    if kind in (Kind.DAY, Kind.MONTH):
-        return _spent(breach, f"{place} on {_NAMES[kind]}: {numbers}")
-    type = "tokens" if kind is Kind.TOKENS else "requests"
+    type = "requests" if kind in (Kind.REQUESTS, Kind.CONCURRENCY) else "tokens"
     if breach.wait is None:
         return APIError(
             429,
@@ -135,6 +133,8 @@ def refusal(reservation: Reservation, breach: Breach, model: str) -> APIError:
             code="rate_limit_exceeded",
             headers={"x-should-retry": "false"},
         )
+    if kind in (Kind.DAY, Kind.MONTH):
+        return _spent(breach, f"{place} on {_NAMES[kind]}: {numbers}")
     return APIError(
         429,
         f"Rate limit reached for {model} in {place} on {_NAMES[kind]}: {numbers}. Please try again"

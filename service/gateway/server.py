@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import resource
 import signal
@@ -14,16 +13,16 @@ import uvicorn
 import uvloop
 
 from service.admin.app import create_app
-from service.errors import UserError
 from service.gateway.app import Gateway
 from service.gateway.backing import open_backing
-from service.gateway.conservation import Conservation
 from service.gateway.drain import Drain
+from service.gateway.listener import BACKLOG, bind
 from service.gateway.ops import Ops
 from service.gateway.protocol import BoundedProtocol
 from service.gateway.proxy import Proxy, open_session
 from service.gateway.upstreams import Upstreams
 from service.settings import Settings
+from service.telemetry.conservation import Conservation
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,6 @@ ASGI = Callable[..., Awaitable[None]]
 # Above the idle timeouts of the load balancers that are common in front (60 to 75 s), so that it is
 # never us who closes a connection on which a request is on its way.
 _KEEP_ALIVE_SECONDS = 90
-_BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
@@ -85,7 +83,8 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
             apps.append(create_app(backing.directory, backing.database, settings.admin.token))
         servers = [_server(app) for app in apps]
         async with asyncio.TaskGroup() as tasks:
-            watch = Conservation(upstreams, session, metrics).watch
+            engines = [(replica.model, replica.url) for replica in settings.gateway.upstreams]
+            watch = Conservation(engines, session, metrics).watch
             background = [tasks.create_task(task()) for task in (*backing.tasks, watch)]
             for server, listener in zip(servers, listeners, strict=True):
                 tasks.create_task(server.serve(sockets=[listener]))
@@ -111,7 +110,7 @@ def _server(app: ASGI) -> _Server:
         "access_log": False,
         "server_header": False,
         "proxy_headers": False,
-        "backlog": _BACKLOG,
+        "backlog": BACKLOG,
         "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": 1,
     }
@@ -130,23 +129,3 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-def bind(host: str, port: int, setting: str) -> socket.socket:
-    """A listening address, or one line that says why not. `setting` names what to change."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # At once: until it listens, another process could bind the same port.
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
-        raise UserError(
-            f"{host}:{port} {reason}: stop what listens there, or set {setting} to another port"
-        ) from None
-    return listener

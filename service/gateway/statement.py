@@ -22,8 +22,13 @@ def statement(
     levels: tuple[Level, ...],
     windows: Windows,
     now: float,
+    *,
+    degraded: bool,
 ) -> dict[str, object]:
-    """The answer's JSON. Token counts include prompts and completions."""
+    """The answer's JSON. Token counts include prompts and completions.
+
+    `degraded` is whether they are this gateway's own, the store being away.
+    """
     places: dict[str, object] = {}
     models: dict[str, object] = {}
     for scope, level in zip(scopes, levels, strict=True):
@@ -39,6 +44,7 @@ def statement(
         "key_id": principal.id,
         "tier": principal.team.tier.value,
         "time_zone": principal.team.timezone,
+        "degraded": degraded,
         **places,
         "models": models,
     }
@@ -60,14 +66,17 @@ def _used(
 ) -> dict[str, object]:
     limit = scope.limit(kind)
     used, reserved = level.used(kind), 0
-    resets = now + (refill(used, limit) if limit else 0)
+    refills = kind in (Kind.REQUESTS, Kind.TOKENS)
+    resets = now + (refill(used, limit) if limit and refills else 0)
     if kind in (Kind.DAY, Kind.MONTH):
         window = windows.day if kind is Kind.DAY else windows.month
         reserved = level.day_reserved if kind is Kind.DAY else level.month_reserved
         used, resets = used - reserved, window.end
     return {
         "limit": limit,
-        "used": used if limit or kind not in (Kind.REQUESTS, Kind.TOKENS) else None,
+        "used": used
+        if limit or not refills
+        else None,  # a rate is counted only where it is limited
         "reserved": reserved,
         "remaining": None if limit is None else max(limit - used - reserved, 0),
         "resets_at": datetime.fromtimestamp(resets, UTC).isoformat(timespec="seconds"),

@@ -47,7 +47,7 @@ class Tab:
         self.asked = asked
         self.reservation = reservation
         self.headers = headers
-        self.meter = Meter(asked.route.dialect, asked.shown, asked.choices)
+        self.meter = Meter(asked.route.dialect, asked.shown, asked.choices, asked.prompts)
         self._started = time.perf_counter()
         self._pace = pace
         self._pay: Callable[[Bill], None] | None = pay
@@ -69,17 +69,24 @@ class Tab:
             pay(Bill(self, outcome, settlement, usage))
 
     def _concluded(self, outcome: str) -> tuple[Settlement, Usage]:
-        meter, asked, reserved = self.meter, self.asked, self.reservation
+        meter, asked = self.meter, self.asked
         reported = meter.usage or _NOTHING
         if not meter.worked:
             return Settlement.REFUNDED, _NOTHING
         if meter.final or asked.route.counts_only:
             return Settlement.EXACT, reported
+        if outcome == "ok" and meter.usage is None:
+            return self._estimated()  # a whole answer of an engine that does not say
         if asked.stream and asked.route.dialect is Dialect.OPENAI:
             # Before its first chunk the engine has not finished the prompt, nor counted it.
             return Settlement.CUT, reported
         if outcome not in _NOT_THE_ENGINE:
             return Settlement.CUT, reported  # the engine failed: that is not the client's to pay
+        return self._estimated()
+
+    def _estimated(self) -> tuple[Settlement, Usage]:
+        meter, asked, reserved = self.meter, self.asked, self.reservation
+        reported = meter.usage or _NOTHING
         prompt = reported.prompt or reserved.prompt
         if asked.stream:
             return Settlement.ESTIMATED, Usage(prompt, meter.pieces)

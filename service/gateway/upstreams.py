@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from service.gateway import errors
 from service.settings import UpstreamSettings
 
 _PROBE = ClientTimeout(total=1)
@@ -51,12 +50,10 @@ class Upstreams:
         """The models that can be asked for."""
         return list(self.pools)
 
-    def pick(self, model: str) -> Upstream:
-        """The replica of `model` with the fewest requests. Raises `APIError` (404) without one."""
-        pool = self.pools.get(model)
-        if not pool:
-            raise errors.unknown_model(model, self.models)
-        return min(pool, key=lambda upstream: upstream.in_flight)
+    def pick(self, model: str) -> Upstream | None:
+        """The replica of `model` with the fewest requests; None for a model that is not served."""
+        pool = self.pools.get(model, ())
+        return min(pool, key=lambda upstream: upstream.in_flight, default=None)
 
     async def any_is_healthy(self, session: ClientSession) -> bool:
         """Whether a single replica of any model answers."""

@@ -7,6 +7,8 @@ that did not ask sees none of it: neither the field in every chunk nor the chunk
 An engine's answer that cannot be read here is passed on as it is: accounting never breaks bytes.
 """
 
+import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -97,6 +99,10 @@ _decode_nested = msgspec.json.Decoder(_Nested).decode
 
 _DATA = b"data: "
 _END = b"\n\n"
+_FIELD = b',"usage":{'
+_NO_CHOICES = b'"choices":[],'
+# As vLLM writes it in nearly all chunks: the last field. Its values are numbers, one level deep.
+_LAST_FIELD = re.compile(rb',"usage":(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\}\Z')
 _FINAL_EVENTS = (
     b"response.completed",
     b"response.incomplete",
@@ -110,17 +116,24 @@ _TOKEN_EVENTS = (b".delta", b"content_block_delta")
 class Meter:
     """The usage of one answer.
 
-    `usage` is what the engine has reported so far, None while it has said nothing; `final` whether
-    that is all of it; `pieces` how many pieces of output were seen of a stream that reports only at
-    its end; `failed` whether the engine ended a stream with an error of its own; `worked` whether
-    an engine took the request on at all.
+    `final` is whether `usage` is all of it; `pieces` how many pieces of output were seen of one
+    that reports only at its end; `failed` whether the engine ended a stream with an error of its
+    own; `worked` whether an engine took the request on at all.
     """
 
-    def __init__(self, dialect: Dialect, shown: Shown = Shown.CONTINUOUS, choices: int = 1) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        shown: Shown = Shown.CONTINUOUS,
+        choices: int = 1,
+        prompts: int = 1,
+    ) -> None:
         self._shown = shown
         self._choices = choices
+        self._single = choices * prompts == 1
         self._by_choice: dict[int, Usage] = {}
-        self.usage: Usage | None = None
+        self._unread = b""
+        self._usage: Usage | None = None
         self.final = False
         self.pieces = 0
         self.failed = False
@@ -130,6 +143,15 @@ class Meter:
         )
         """Takes whole events; returns what of them the client gets."""
 
+    @property
+    def usage(self) -> Usage | None:
+        """What the engine has reported so far; None while it has said nothing."""
+        if self._unread:
+            unread, self._unread = self._unread, b""
+            with contextlib.suppress(msgspec.DecodeError):
+                self._usage = _decode_counts(unread).usage()
+        return self._usage
+
     def answer(self, body: bytes) -> None:
         """Read a whole JSON answer."""
         try:
@@ -137,13 +159,29 @@ class Meter:
         except msgspec.DecodeError:
             return
         if counts:
-            self.usage, self.final = counts.usage(), True
+            self._usage, self.final = counts.usage(), True
 
     def _chunks(self, events: bytes) -> bytes:
         kept = [self._chunk(event) for event in events.split(_END) if event]
         return b"".join(kept)
 
     def _chunk(self, event: bytes) -> bytes:
+        """What the client gets of one event.
+
+        Within a JSON string a quote is escaped, so that what is looked for here can only be fields.
+        """
+        found = self._single and _LAST_FIELD.match(event, max(event.rfind(_FIELD), 0))
+        if not found:
+            return self._any_chunk(event)
+        self._unread = found[1]  # read when somebody wants to know: most chunks are not the last
+        if _NO_CHOICES in event:
+            self.final = True
+            return b"" if self._shown is Shown.NONE else event + _END
+        if self._shown is Shown.CONTINUOUS:
+            return event + _END
+        return event[: found.start()] + b"}" + _END
+
+    def _any_chunk(self, event: bytes) -> bytes:
         whole = event + _END
         if not event.startswith(_DATA + b"{"):
             return whole  # [DONE], a comment that keeps the connection alive
@@ -159,16 +197,15 @@ class Meter:
             return whole
         if self._shown is Shown.CONTINUOUS or (self._shown is Shown.FINAL and not chunk.choices):
             return whole
-        # Within a JSON string a quote is escaped, so that these bytes can only be the field.
         return whole.replace(b',"usage":' + raw, b"", 1) if chunk.choices else b""
 
     def _count(self, usage: Usage, choices: list[_Choice]) -> None:
         """A chunk of one choice counts that choice; the one without choices counts them all."""
         if not choices:
-            self.usage, self.final = usage, True
+            self._usage, self.final = usage, True
             return
         self._by_choice[choices[0].index] = usage
-        self.usage = usage if len(self._by_choice) == 1 else self._sum()
+        self._usage = usage if len(self._by_choice) == 1 else self._sum()
 
     def _sum(self) -> Usage:
         every = self._by_choice.values()
@@ -202,7 +239,7 @@ class Meter:
         if holder.usage is not None:
             reported, before = holder.usage.usage(), self.usage or Usage()
             # Anthropic's last report may leave out what its first one said of the prompt.
-            self.usage = Usage(
+            self._usage = Usage(
                 reported.prompt or before.prompt,
                 reported.completion,
                 reported.cached or before.cached,

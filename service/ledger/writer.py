@@ -176,7 +176,8 @@ def _is_about_a_value(error: Exception) -> bool:
     if state:
         return state[:2] in ("22", "23")  # data exception, integrity constraint violation
     driver = getattr(error.orig, "__cause__", None)
-    return isinstance(error, IntegrityError) or isinstance(driver, ValueError | OverflowError)
+    # Not any ValueError: a connection that was closed meanwhile is one, too.
+    return isinstance(error, IntegrityError) or isinstance(driver, UnicodeError | OverflowError)
 
 
 def _insert(is_sqlite: bool) -> Insert:

@@ -14,7 +14,7 @@ This is the specification of the Lua in `lua/`, which does the same inside the s
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -135,11 +135,13 @@ class TeamCounters:
         """How much of each scope is used."""
         return tuple(self._level(scope, windows, now) for scope in scopes)
 
-    def restore(self, day: str, month: str, names: Iterable[str], tokens: int) -> None:
-        """Put back what the ledger says was used, after a restart."""
-        for name in names:
-            for label in (day, month):
-                self._spent.setdefault(label, {}).setdefault(name, _Spent()).used += tokens
+    def restore(self, used: Mapping[str, Mapping[str, int]]) -> None:
+        """Raise what was used, by window and scope, to what the ledger says."""
+        for label, scopes in used.items():
+            window = self._spent.setdefault(label, {})
+            for name, tokens in scopes.items():
+                spent = window.setdefault(name, _Spent())
+                spent.used = max(spent.used, tokens)
 
     def forget(self, before: str) -> None:
         """Drop windows of days and months before that date, and what is idle."""

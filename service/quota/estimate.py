@@ -1,9 +1,9 @@
 """How many tokens a request has where no engine has counted them: learned from what engines report.
 
-Of a prompt, tokens per byte of the request's body, by model and by size. The size matters, because
-a short body is mostly JSON and Harmony's fixed preamble. No tokenizer runs here: it would cost more
-than the whole of the gateway's path. Of an answer that was cut before anything of it was seen,
-tokens per second.
+Of a prompt, tokens per byte of the request's body, by what kind it is and by size. The size
+matters, because a short body is mostly JSON and Harmony's fixed preamble. No tokenizer runs here:
+it would cost more than the whole of the gateway's path. Of an answer that was cut before anything
+of it was seen, tokens per second.
 """
 
 _LEARNING_RATE = 0.1
@@ -15,15 +15,15 @@ _FIRST_PACE = 50.0  # tokens per second of one answer; an H100 gives gpt-oss-120
 
 
 class Estimator:
-    """Tokens per byte, by model and by the power of two below the body's size; per second too."""
+    """Tokens per byte, by kind of prompt and by the power of two below its size; per second too."""
 
     def __init__(self) -> None:
         self._per_byte: dict[tuple[str, int], float] = {}
         self._per_second: dict[str, float] = {}
 
-    def prompt(self, model: str, size: int) -> int:
+    def prompt(self, kind: str, size: int) -> int:
         """Prompt tokens of a body of `size` bytes; at least 1."""
-        known = self._per_byte.get((model, size.bit_length()))
+        known = self._per_byte.get((kind, size.bit_length()))
         estimate = size * _FIRST_GUESS + _PREAMBLE if known is None else size * known
         return max(round(estimate), 1)
 
@@ -37,11 +37,11 @@ class Estimator:
             known = self._per_second.get(model, tokens / seconds)
             self._per_second[model] = known + _LEARNING_RATE * (tokens / seconds - known)
 
-    def learn_prompt(self, model: str, size: int, tokens: int) -> None:
-        """Take in what an engine counted. `model` must be one that is served."""
+    def learn_prompt(self, kind: str, size: int, tokens: int) -> None:
+        """Take in what an engine counted. `kind` must be one of few: each is kept."""
         if size <= 0 or tokens <= 0:
             return
         seen = min(tokens / size, _MOST_PER_BYTE)
-        key = (model, size.bit_length())
+        key = (kind, size.bit_length())
         known = self._per_byte.get(key, seen)
         self._per_byte[key] = known + _LEARNING_RATE * (seen - known)

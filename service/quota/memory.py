@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from service.quota.calendar import Windows
 from service.quota.counters import SECOND, TeamCounters
 from service.quota.reservation import Level, Outcome, Reservation, Scope, Settled
+from service.quota.store import Used
 
 # An id is repeated only by a mistake here, where nothing is ever sent twice.
 _MEMORY = 300 * SECOND
@@ -20,28 +21,28 @@ class MemoryStore:
         self._lease = int(lease * SECOND)
         self._clock = clock
         self._teams: dict[str, TeamCounters] = {}
+        self._expired: dict[str, Reservation] = {}
         self._day = ""
 
     async def reserve(self, reservation: Reservation) -> Outcome:
         """Take a reservation on all of its limits, or on none."""
         now, team = self._clock(), self._team(reservation.team)
         self._forget(reservation.windows)
-        expired = team.expire(now)
-        granted, levels = team.reserve(reservation, now, self._lease)
-        return Outcome(granted, levels, tuple(expired))
+        self._expire(team, now)
+        return Outcome(*team.reserve(reservation, now, self._lease))
 
-    async def settle(self, settled: Settled) -> tuple[Reservation, ...]:
+    async def settle(self, settled: Settled) -> None:
         """End a reservation."""
         now, team = self._clock(), self._team(settled.reservation.team)
         team.settle(settled, now)
-        return tuple(team.expire(now))
+        self._expired.pop(settled.reservation.id, None)
+        self._expire(team, now)
 
-    async def renew(self, gateway: str, open: Mapping[str, Iterable[str]]) -> int:
-        """Extend leases. There is one gateway: this one."""
+    async def renew(self, open: Mapping[str, Iterable[str]]) -> None:
+        """Extend leases."""
         now = self._clock()
         for team, ids in open.items():
             self._team(team).renew(ids, now, self._lease)
-        return 1
 
     async def levels(
         self, team: str, scopes: tuple[Scope, ...], windows: Windows
@@ -49,12 +50,21 @@ class MemoryStore:
         """How much of each scope is used."""
         return self._team(team).levels(scopes, windows, self._clock())
 
-    def restore(self, team: str, day: str, scopes: Iterable[str], tokens: int) -> None:
-        """Put back what the ledger says was used on a day (`2026-08-22`), after a restart."""
-        self._team(team).restore(day, day[:7], scopes, tokens)
+    async def expired(self, told: Iterable[Reservation]) -> tuple[Reservation, ...]:
+        """Reservations that were found unattended."""
+        for reservation in told:
+            self._expired.pop(reservation.id, None)
+        return tuple(self._expired.values())
+
+    async def restore(self, team: str, used: Used) -> None:
+        """Raise what was used to what the ledger says, after a restart."""
+        self._team(team).restore(used)
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    def _expire(self, team: TeamCounters, now: int) -> None:
+        self._expired.update({one.id: one for one in team.expire(now)})
 
     def _team(self, name: str) -> TeamCounters:
         team = self._teams.get(name)

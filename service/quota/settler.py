@@ -7,16 +7,21 @@ store cannot take now waits here and is tried again; settling twice does no harm
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 
 from service.quota.reservation import Reservation, Settled
-from service.quota.store import Store, StoreUnavailable
+from service.quota.store import Store, StoreFailed, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-_WORKERS = 4  # settlements under way at the same time
+# Settlements under way at the same time: enough for thousands a second to a store 20 ms away.
+_WORKERS = 100
 _RETRY_SECONDS = 0.25
+# Tried again at a time; a store that is away costs no more than to say so.
+_RETRIES = 1000
 _BEATS_PER_LEASE = 3
+_BEAT_AGAIN_SECONDS = 1.0
 
 
 class Settler:
@@ -29,21 +34,19 @@ class Settler:
     def __init__(
         self,
         store: Store,
-        gateway: str,
         lease: float,
         expired: Callable[[Reservation], None],
         max_pending: int = 100_000,
         retry: float = _RETRY_SECONDS,
     ) -> None:
         self._store = store
-        self._gateway = gateway
         self._lease = lease
         self._expired = expired
         self._max_pending = max_pending
         self._retry_seconds = retry
         self._open: dict[str, set[str]] = {}
         self._queue: asyncio.Queue[Settled] = asyncio.Queue()
-        self._waiting: list[Settled] = []
+        self._waiting: deque[Settled] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
         self.pending = 0
@@ -53,6 +56,10 @@ class Settler:
     def opened(self, reservation: Reservation) -> None:
         """Keep a reservation's lease alive from now on."""
         self._open.setdefault(reservation.team, set()).add(reservation.id)
+
+    def leases(self) -> dict[str, Iterable[str]]:
+        """The ids of what is open, by team."""
+        return {team: tuple(ids) for team, ids in self._open.items()}
 
     def put(self, settled: Settled) -> None:
         """End a reservation. Returns at once and never fails."""
@@ -75,6 +82,7 @@ class Settler:
             for _ in range(_WORKERS):
                 tasks.create_task(self._work())
             tasks.create_task(self._retry())
+            tasks.create_task(self._tell())
             tasks.create_task(self._beat())
 
     async def finish(self, seconds: float) -> int:
@@ -93,43 +101,52 @@ class Settler:
                 self._waiting.append(settled)
 
     async def _retry(self) -> None:
-        """Try one; when it gets through, so will the others."""
+        """Those that wait, in turn: for some of them the store may not be away."""
         while True:
             await asyncio.sleep(self._retry_seconds)
-            if not self._waiting:
-                continue
-            first = self._waiting.pop()
-            if await self._settle(first):
-                rest, self._waiting = self._waiting, []
-                for settled in rest:
-                    self._queue.put_nowait(settled)
-            else:
-                self._waiting.append(first)
+            for _ in range(min(len(self._waiting), _RETRIES)):
+                self._queue.put_nowait(self._waiting.popleft())
 
     async def _settle(self, settled: Settled) -> bool:
         """False where the store cannot be reached: to be repeated."""
         try:
-            expired = await self._store.settle(settled)
+            await self._store.settle(settled)
+        except StoreFailed:
+            self.dropped += 1  # the store says why
         except StoreUnavailable:
             return False
         except Exception:
             self.dropped += 1
             log.exception("a reservation could not be settled")
-            expired = ()
-        for reservation in expired:
-            self._expired(reservation)
         self.pending -= 1
         if not self.pending:
             self._idle.set()
         return True
 
+    async def _tell(self) -> None:
+        told: tuple[Reservation, ...] = ()
+        while True:
+            await asyncio.sleep(self._retry_seconds)
+            try:
+                told = await self._store.expired(told)
+            except StoreUnavailable:
+                continue
+            except Exception:
+                log.exception("what expired is not known")
+                continue
+            for reservation in told:
+                try:
+                    self._expired(reservation)
+                except Exception:
+                    log.exception("what expired was not written down")
+
     async def _beat(self) -> None:
         while True:
+            wait = self._lease / _BEATS_PER_LEASE
             try:
-                open = {team: tuple(ids) for team, ids in self._open.items()}
-                await self._store.renew(self._gateway, open)
+                await self._store.renew(self.leases())
             except StoreUnavailable:
-                pass  # the store says so itself, once
+                wait = min(wait, _BEAT_AGAIN_SECONDS)  # the store says so itself, once
             except Exception:
                 log.exception("leases were not renewed")
-            await asyncio.sleep(self._lease / _BEATS_PER_LEASE)
+            await asyncio.sleep(wait)

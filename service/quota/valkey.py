@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import itertools
+import re
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,6 +12,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from pydantic import SecretStr
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     NoScriptError,
@@ -21,8 +23,8 @@ from redis.exceptions import (
 from service.quota.calendar import Windows
 from service.quota.counters import MEMORY, SECOND
 from service.quota.reservation import Level, Outcome, Reservation, Scope, Settled
-from service.quota.store import StoreUnavailable
-from service.quota.valkey_pool import Command
+from service.quota.store import Beat, StoreFailed, StoreSlow, StoreUnavailable, Used
+from service.quota.valkey_pipeline import Command
 from service.quota.valkey_servers import Servers, servers
 from service.quota.valkey_url import parse
 
@@ -32,6 +34,10 @@ _GATEWAYS = "gptoss:gateways"
 # Lua's stack is bounded, and so is the time that others wait for one script.
 _IDS = 1000
 _SCRIPTS_AT_ONCE = 50
+# Errors of the server, not of the one call: another call would have it as well.
+_OF_THE_SERVER = re.compile(
+    r"\b(OOM|LOADING|READONLY|CLUSTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|BUSY|MASTERDOWN|TRYAGAIN)\b"
+)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Reservation).decode
@@ -57,7 +63,9 @@ _RESERVE = Script.load("common", "reserve")
 _SETTLE = Script.load("common", "settle")
 _RENEW = Script.load("common", "renew")
 _LEVELS = Script.load("common", "levels")
-_ALIVE = Script.load("gateways")
+_EXPIRED = Script.load("common", "expired")
+_RESTORE = Script.load("common", "restore")
+_BEAT = Script.load("gateways")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +88,36 @@ class ValkeyStore:
         self._servers = servers
         self._lease = int(lease * SECOND)
         self._timeout = timeout
+        # When each place last answered in time.
+        self._answered: dict[str, float] = {}
+        self._with_expired: set[str] = set()
 
     @classmethod
     def connect(cls, url: SecretStr, lease: float, timeout: float) -> Self:
         """The store at a URL. Raises `UserError` if it is none. Connects with the first call."""
         return cls(servers(parse(url)), lease, timeout)
 
+    def place(self, team: str = "") -> str:
+        """The server that has a team's counters, or else the list of gateways."""
+        return self._servers.place(_leases(team) if team else _GATEWAYS)
+
     async def reserve(self, reservation: Reservation) -> Outcome:
         """Take a reservation on all of its limits, or on none."""
-        arguments = (_encode(reservation), self._lease, MEMORY)
-        call = _Call(_RESERVE, _leases(reservation.team), arguments)
+        team = reservation.team
+        call = _Call(_RESERVE, _leases(team), (_encode(reservation), self._lease, MEMORY))
         _, granted, levels, expired = await self._run(call)
-        return Outcome(granted == 1, _levels(levels), tuple(map(_decode, expired)))
+        self._note(team, expired)
+        return Outcome(granted == 1, _levels(levels))
 
-    async def settle(self, settled: Settled) -> tuple[Reservation, ...]:
-        """End a reservation. May be repeated. Returns others that were found expired."""
+    async def settle(self, settled: Settled) -> None:
+        """End a reservation. May be repeated."""
         reservation = settled.reservation
         arguments = (_encode(reservation), settled.tokens, settled.requests, MEMORY)
         _, expired = await self._run(_Call(_SETTLE, _leases(reservation.team), arguments))
-        return tuple(map(_decode, expired))
+        self._note(reservation.team, expired)
 
-    async def renew(self, gateway: str, open: Mapping[str, Iterable[str]]) -> int:
-        """Extend leases, and say that this gateway lives. Returns how many do.
-
-        The time limit is for one batch of leases at a time.
-        """
+    async def renew(self, open: Mapping[str, Iterable[str]]) -> None:
+        """Extend leases. The time limit is for one batch of them at a time."""
         calls = [
             _Call(_RENEW, _leases(team), (self._lease, *chunk))
             for team, ids in open.items()
@@ -112,8 +125,6 @@ class ValkeyStore:
         ]
         for batch in _chunks(calls, _SCRIPTS_AT_ONCE):
             await self._run_all(batch)
-        alive: int = await self._run(_Call(_ALIVE, _GATEWAYS, (gateway, self._lease)))
-        return alive
 
     async def levels(
         self, team: str, scopes: tuple[Scope, ...], windows: Windows
@@ -123,27 +134,68 @@ class ValkeyStore:
         _, levels = await self._run(_Call(_LEVELS, _leases(team), (asked,)))
         return _levels(levels)
 
+    async def expired(self, told: Iterable[Reservation]) -> tuple[Reservation, ...]:
+        """Of the teams that were lately said to have expired ones, and those told already."""
+        teams: dict[str, list[str]] = {team: [] for team in self._with_expired}
+        for reservation in told:
+            teams.setdefault(reservation.team, []).append(reservation.id)
+        found: list[Reservation] = []
+        for team, ids in teams.items():
+            self._with_expired.discard(team)
+            try:
+                _, untold = await self._run(_Call(_EXPIRED, _leases(team), tuple(ids)))
+            except StoreFailed:
+                continue
+            except StoreUnavailable:
+                self._with_expired.add(team)
+                continue
+            found += map(_decode, untold)
+        return tuple(found)
+
+    async def beat(self, gateway: str, restored: bool = False) -> Beat:
+        """Say that a gateway lives; and that the store now knows what the ledger knows."""
+        arguments = (gateway, self._lease, int(restored))
+        return Beat(*await self._run(_Call(_BEAT, _GATEWAYS, arguments)))
+
+    async def restore(self, team: str, used: Used) -> None:
+        """Raise what was used to what the ledger says. May be repeated."""
+        await self._run(_Call(_RESTORE, _leases(team), (_encode(used),)))
+
     async def close(self) -> None:
         """Close all connections."""
         await self._servers.close()
+
+    def _note(self, team: str, expired: int) -> None:
+        if expired:
+            self._with_expired.add(team)
 
     async def _run(self, call: _Call) -> Any:
         return (await self._run_all([call]))[0]
 
     async def _run_all(self, calls: Sequence[_Call]) -> list[Any]:
-        return await self._guarded(self._evaluate(calls))
-
-    async def _guarded(self, work: Awaitable[T]) -> T:
+        loop = asyncio.get_running_loop()
+        place, began = self._servers.place(calls[0].key), loop.time()
         try:
-            return await within(self._timeout, work)
+            replies = await within(self._timeout, self._evaluate(calls))
         except TimeoutError:
-            raise StoreUnavailable(f"no answer within {self._timeout * 1000:.0f} ms") from None
+            # It answers others, or this process was too busy to ask it in time.
+            is_slow = (
+                self._answered.get(place, 0.0) > began
+                or self._servers.owes(calls[0].key) < self._timeout
+            )
+            kind = StoreSlow if is_slow else StoreUnavailable
+            raise kind(f"no answer within {self._timeout * 1000:.0f} ms") from None
         except (AuthenticationError, AuthorizationError):
             raise StoreUnavailable(
                 "the store refuses user or password: mend the setting quota.url"
             ) from None
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {_line(error)}") from None
+        self._answered[place] = loop.time()
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise _failure(reply)
+        return replies
 
     async def _evaluate(self, calls: Sequence[_Call]) -> list[Any]:
         replies = await self._servers.exchange([(call.key, call.by_name()) for call in calls])
@@ -152,10 +204,13 @@ class ValkeyStore:
             again = [(calls[i].key, calls[i].in_full()) for i in unknown]
             for i, reply in zip(unknown, await self._servers.exchange(again), strict=True):
                 replies[i] = reply
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
         return replies
+
+
+def _failure(error: ResponseError) -> StoreUnavailable:
+    text = f"{error.status_code or type(error).__name__} {_line(error)}"
+    of_the_server = isinstance(error, AskError) or _OF_THE_SERVER.search(text)
+    return (StoreUnavailable if of_the_server else StoreFailed)(text)
 
 
 class _LastTurns:
@@ -163,11 +218,11 @@ class _LastTurns:
 
     When this loop was busy with something else for longer than the limit, the limit and the
     reply are found due at the same time, and the reply deserves to win: the server was in time. It
-    needs one turn to be read from the socket and one to wake up who waits for it; uvloop runs
-    timers before it looks at sockets, which makes three.
+    needs one turn to be read from the socket, one to wake up who reads, and one to wake up who
+    waits for it; uvloop runs timers before it looks at sockets, which makes four.
     """
 
-    TURNS = 3
+    TURNS = 4
 
     def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from redis.exceptions import (
     RedisError,
 )
 
-from service.quota.valkey_pool import Command, Pool, ask, opened
+from service.quota.valkey_pipeline import Command, Pipeline, ask, opened
 from service.quota.valkey_url import Address, Server, Topology
 
 # A command, after a key of the one slot that it touches.
@@ -28,7 +29,13 @@ class Servers(Protocol):
     """Whoever holds the counters."""
 
     async def exchange(self, calls: Sequence[Call]) -> list[Any]:
-        """Send commands, in as few round trips as can be. See `Pool.exchange`."""
+        """Send commands, in as few round trips as can be. See `Pipeline.exchange`."""
+
+    def place(self, key: str) -> str:
+        """Which server holds a key, as far as is known: keys of one place are lost together."""
+
+    def owes(self, key: str) -> float:
+        """For how long that server has owed a reply. See `Pipeline.owes`."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -50,15 +57,23 @@ class Single:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._pool = Pool(self._open)
+        self._pipeline = Pipeline(self._open)
 
     async def exchange(self, calls: Sequence[Call]) -> list[Any]:
         """Ask it."""
-        return await self._pool.exchange([command for _, command in calls])
+        return await self._pipeline.exchange([command for _, command in calls])
+
+    def place(self, key: str) -> str:
+        """There is one."""
+        return ""
+
+    def owes(self, key: str) -> float:
+        """For how long it has owed a reply."""
+        return self._pipeline.owes()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._pool.close()
+        await self._pipeline.close()
 
     async def _open(self) -> AbstractConnection:
         return await opened(self._address.connection(self._address.servers[0]))
@@ -110,7 +125,7 @@ class Cluster:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._pools: dict[Server, Pool] = {}
+        self._pipelines: dict[Server, Pipeline] = {}
         self._ranges: list[tuple[int, int, Server]] = []
         self._finding: asyncio.Task[None] | None = None
 
@@ -123,7 +138,7 @@ class Cluster:
         for server, indexes in by_server.items():
             commands = [calls[index][1] for index in indexes]
             try:
-                found = await self._pool(server).exchange(commands)
+                found = await self._pipeline(server).exchange(commands)
             except BaseException:
                 self._find()  # it may have been replaced
                 raise
@@ -137,32 +152,45 @@ class Cluster:
         if self._finding is not None:
             self._finding.cancel()
             await asyncio.gather(self._finding, return_exceptions=True)
-        for pool in self._pools.values():
-            await pool.close()
+        for pipeline in self._pipelines.values():
+            await pipeline.close()
 
     async def _follow(self, error: MovedError, command: Command) -> Any:
         # AskError is a MovedError. A command that was redirected has not run.
-        pool = self._pool((error.host, error.port))
+        pipeline = self._pipeline((error.host, error.port))
         if isinstance(error, AskError):
-            return (await pool.exchange([("ASKING",), command]))[-1]
+            return (await pipeline.exchange([("ASKING",), command]))[-1]
         self._find()
-        return (await pool.exchange([command]))[0]
+        return (await pipeline.exchange([command]))[0]
+
+    def place(self, key: str) -> str:
+        """The server that holds its slot."""
+        server = self._known_holder(key)
+        return f"{server[0]}:{server[1]}" if server else ""
+
+    def owes(self, key: str) -> float:
+        """For how long the server that holds its slot has owed a reply."""
+        server = self._known_holder(key)
+        return self._pipeline(server).owes() if server else math.inf
 
     async def _holder(self, key: str) -> Server:
         if not self._ranges:
             # Whoever waits may give up; the search goes on.
             await asyncio.shield(self._find())
-        slot = key_slot(key.encode())
-        for first, last, server in self._ranges:
-            if first <= slot <= last:
-                return server
-        self._find()
-        raise ConnectionError("no server of the cluster holds that slot")
+        server = self._known_holder(key)
+        if server is None:
+            self._find()
+            raise ConnectionError("no server of the cluster holds that slot")
+        return server
 
-    def _pool(self, server: Server) -> Pool:
-        if server not in self._pools:
-            self._pools[server] = Pool(lambda: opened(self._address.connection(server)))
-        return self._pools[server]
+    def _known_holder(self, key: str) -> Server | None:
+        slot = key_slot(key.encode())
+        return next((at for first, last, at in self._ranges if first <= slot <= last), None)
+
+    def _pipeline(self, server: Server) -> Pipeline:
+        if server not in self._pipelines:
+            self._pipelines[server] = Pipeline(lambda: opened(self._address.connection(server)))
+        return self._pipelines[server]
 
     def _find(self) -> asyncio.Task[None]:
         if self._finding is None or self._finding.done():
@@ -197,8 +225,8 @@ class Cluster:
         ]
 
     async def _forget_servers(self, current: set[Server]) -> None:
-        for server in set(self._pools) - current:
-            await self._pools.pop(server).close()
+        for server in set(self._pipelines) - current:
+            await self._pipelines.pop(server).close()
 
 
 @contextlib.asynccontextmanager

@@ -92,6 +92,11 @@ class Metrics:
             "1 while the quota store does not answer.",
             registry=self.registry,
         )
+        self.quota_restored = Gauge(
+            "gptoss_gateway_quota_restored_total",
+            "Times that the quota store had forgotten, and was told what the ledger knows.",
+            registry=self.registry,
+        )
         self.settlements_pending = Gauge(
             "gptoss_gateway_settlements_pending",
             "Settlements that the quota store has not got yet.",

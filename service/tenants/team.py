@@ -1,5 +1,6 @@
 """A team: who it is, what it may use, and how its work is treated."""
 
+import re
 import secrets
 import zoneinfo
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from service.quota.limits import UNLIMITED, Limits, Tier
 
+_TEAM_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NO_LIMITS: Mapping[str, Limits] = MappingProxyType({})
 
 
@@ -22,7 +24,13 @@ def _known_zone(name: str) -> str:
     return name
 
 
-TeamName = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")]
+def _team_name(name: str) -> str:
+    if not _TEAM_NAME.fullmatch(name):
+        raise ValueError("give a team a name of a-z, 0-9 and -, at most 63: such as search-eu")
+    return name
+
+
+TeamName = Annotated[str, AfterValidator(_team_name)]
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 

@@ -84,7 +84,7 @@ class Up:
 
 @pytest.fixture(scope="module")
 def up(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    run = Up(tmp_path_factory.mktemp("up"), free_port())
+    run = Up(tmp_path_factory.mktemp("up"), free_port(2))
     try:
         run.wait_until_ready()
         yield run
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_everything_and_well(up: Up) -> None:
 
 
 def test_a_killed_one_leaves_nothing_behind(weights: Path, tmp_path: Path) -> None:
-    run = Up(tmp_path, free_port())
+    run = Up(tmp_path, free_port(2))
     try:
         run.wait_until_ready()
         run.process.kill()
@@ -167,7 +167,7 @@ def test_a_killed_one_leaves_nothing_behind(weights: Path, tmp_path: Path) -> No
 
 
 def test_an_engine_that_dies_is_reported_and_ends_the_rest(weights: Path, tmp_path: Path) -> None:
-    run = Up(tmp_path, free_port())
+    run = Up(tmp_path, free_port(2))
     try:
         run.wait_until_ready()
         names = {p: Path(f"/proc/{p}/cmdline").read_bytes() for p in run.processes()}
@@ -182,7 +182,7 @@ def test_an_engine_that_dies_is_reported_and_ends_the_rest(weights: Path, tmp_pa
 
 
 def test_ctrl_c_while_the_engine_starts_ends_everything(weights: Path, tmp_path: Path) -> None:
-    run = Up(tmp_path, free_port())
+    run = Up(tmp_path, free_port(2))
     deadline = time.monotonic() + 60
     while "engine    vLLM starts" not in run.output:
         assert time.monotonic() < deadline, run.output
@@ -205,7 +205,7 @@ def test_ctrl_c_while_the_engine_starts_ends_everything(weights: Path, tmp_path:
 def test_what_cannot_run_is_refused_in_one_line(
     tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    port = free_port()
+    port = free_port(2)
     env = environment(tmp_path, {"GPTOSS_STATE_DIR": str(tmp_path), "PATH": "/nowhere"})
     result = subprocess.run(
         [*GPTOSS, "up", "--port", str(port), *arguments],

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from anthropic.types.message_count_tokens_params import MessageCountTokensParams
@@ -11,6 +12,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from openai.types.completion_create_params import CompletionCreateParamsBase
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
+from service.cli.fields import table
 from service.gateway.routes import INFERENCE
 
 ROUTES = {route.name: route.fields for route in INFERENCE.values()}
@@ -93,3 +95,8 @@ def test_every_parameter_of_the_sdks_was_decided_on(name: str, parameters: type)
     fields = ROUTES[name]
     refused = REFUSED | REFUSED_BY_ROUTE.get(name, set()) | NOT_SERVED
     assert set(parameters.__annotations__) - fields.passed - fields.accepted <= refused
+
+
+def test_the_table_of_fields_is_the_one_that_is_decided_by() -> None:
+    kept = Path("service/gateway/FIELDS.md").read_text()
+    assert kept == table(), "run `gptoss fields > service/gateway/FIELDS.md`"

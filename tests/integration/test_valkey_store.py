@@ -48,6 +48,12 @@ class Timed:
             self.now = replies[-1][0]
         return replies
 
+    def place(self, key: str) -> str:
+        return self._servers.place(key)
+
+    def owes(self, key: str) -> float:
+        return self._servers.owes(key)
+
     async def close(self) -> None:
         await self._servers.close()
 
@@ -111,6 +117,7 @@ async def _compare(url: str, steps: list[tuple[Any, ...]]) -> None:
     store, model = ValkeyStore(timed, LEASE, timeout=10), TeamCounters(MEMORY)
     team, lease = new_team(), int(LEASE * SECOND)
     asked: dict[str, Reservation] = {}
+    untold: set[str] = set()
     for what, *rest in steps:
         if what == "wait":
             await asyncio.sleep(rest[0])
@@ -118,24 +125,25 @@ async def _compare(url: str, steps: list[tuple[Any, ...]]) -> None:
             (one,) = rest
             one = Reservation(one.id, team, one.scopes, one.windows, one.prompt, one.output)
             outcome = await store.reserve(one)
-            expired = tuple(model.expire(timed.now))
-            granted, levels = model.reserve(one, timed.now, lease)
-            assert outcome == Outcome(granted, levels, expired)
-            if granted:
+            untold |= {expired.id for expired in model.expire(timed.now)}
+            assert outcome == Outcome(*model.reserve(one, timed.now, lease))
+            if outcome.granted:
                 asked[one.id] = one
         elif what == "settle":
             id, tokens, requests = rest
             settled = Settled(asked.get(id, reservation(team, id=id)), tokens, requests)
-            found = await store.settle(settled)
+            await store.settle(settled)
             model.settle(settled, timed.now)
-            assert found == tuple(model.expire(timed.now))
+            untold.discard(id)
+            untold |= {expired.id for expired in model.expire(timed.now)}
         elif what == "renew":
-            await store.renew("g", {team: rest[0]})
+            await store.renew({team: rest[0]})
             model.renew(rest[0], timed.now, lease)
         else:
             scopes, windows = rest
             found_levels = await store.levels(team, scopes, windows)
             assert found_levels == model.levels(scopes, windows, timed.now)
+        assert {one.id for one in await store.expired(())} == untold
     await store.close()
 
 
@@ -192,13 +200,14 @@ def test_every_key_ends_some_day(server: Redis) -> None:
             one, two = reservation(team, limits), reservation(team, limits)
             await store.reserve(one)
             await store.reserve(two)
-            await store.renew("g", {team: [one.id]})
+            await store.renew({team: [one.id]})
             await store.settle(Settled(one, 50))
+            await store.beat("g", restored=True)
         names = _keys(server, team)
         kinds = {name.removeprefix(f"gptoss:{{{team}}}:").split(":")[0] for name in names}
         assert kinds == {"leases", "finished", "records", "open", "rate", "day", "month"}
         assert len({key_slot(name.encode()) for name in names}) == 1
-        for name in [*names, "gptoss:gateways"]:
+        for name in [*names, "gptoss:gateways", "{gptoss:gateways}:epoch"]:
             assert 0 < int(server.command("TTL", name)) < 80 * 86_400
 
     asyncio.run(run())
@@ -227,9 +236,9 @@ def test_what_a_dead_gateway_had_reserved_is_charged_and_handed_to_the_next(serv
             await asyncio.sleep(0.25)
             outcome = await store.reserve(next_one)
             assert outcome.granted
-            assert outcome.expired == (dead,)
             assert outcome.levels[0].day_used == dead.tokens
-            assert await store.settle(Settled(dead, 7)) == ()
+            assert await store.expired(()) == (dead,)
+            await store.settle(Settled(dead, 7))
             assert (await level(store, dead)).day_used == 7
 
     asyncio.run(run())
@@ -246,11 +255,11 @@ def test_a_renewed_lease_lasts_also_among_thousands(server: Redis) -> None:
             more = [f"unknown-{i}" for i in range(2_500)]
             for _ in range(3):
                 await asyncio.sleep(0.4)
-                await store.renew("g", {team: [*more, kept[0].id], other: [kept[1].id]})
-            outcome = await store.reserve(reservation(team))
-            assert outcome.expired == (lost,)
+                await store.renew({team: [*more, kept[0].id], other: [kept[1].id]})
+            for name in (team, other):
+                await store.reserve(reservation(name))
+            assert await store.expired(()) == (lost,)
             assert (await level(store, kept[0])).open == 2
-            assert (await store.reserve(reservation(other))).expired == ()
 
     asyncio.run(run())
 
@@ -259,10 +268,66 @@ def test_gateways_that_live_are_counted(server: Redis) -> None:
     async def run() -> None:
         server.flush()
         async with connected(server.url, lease=0.3, limit=10) as store:
-            assert await store.renew("a", {}) == 1
-            assert await store.renew("b", {}) == 2
-            assert await store.renew("b", {}) == 2
+            assert (await store.beat("a")).gateways == 1
+            assert (await store.beat("b")).gateways == 2
+            assert (await store.beat("b")).gateways == 2
             await asyncio.sleep(0.35)
-            assert await store.renew("b", {}) == 1
+            assert (await store.beat("b")).gateways == 1
+
+    asyncio.run(run())
+
+
+def test_beats_are_numbered_from_when_the_ledger_was_told(server: Redis) -> None:
+    async def run() -> None:
+        server.flush()
+        async with connected(server.url, limit=10) as store:
+            assert [(await store.beat(name)).number for name in "ab"] == [0, 0]
+            assert (await store.beat("a", restored=True)).number == 1
+            assert (await store.beat("b", restored=True)).number == 2
+            assert (await store.beat("a")).number == 3
+            server.flush()
+            assert (await store.beat("a")).number == 0
+
+    asyncio.run(run())
+
+
+def test_what_the_ledger_knows_is_put_back_once_and_takes_nothing_away(server: Redis) -> None:
+    async def run() -> None:
+        one, (day, month) = reservation(new_team()), (WINDOWS.day.label, WINDOWS.month.label)
+        async with connected(server.url, limit=10) as store:
+            await store.settle(Settled(one, 300))
+            for _ in range(2):
+                await store.restore(one.team, {day: {"team": 200}, month: {"team": 10**15}})
+            found = await level(store, one)
+            assert (found.day_used, found.month_used) == (300, 10**15)
+            other = reservation(new_team())
+            await store.restore(other.team, {day: {"team": 200}})
+            assert (await level(store, other)).day_used == 200
+            for name in _keys(server, other.team):
+                assert 0 < int(server.command("TTL", name)) < 80 * 86_400
+
+    asyncio.run(run())
+
+
+def test_what_expired_is_told_again_until_it_was_written_down(server: Redis) -> None:
+    async def run() -> None:
+        team = new_team()
+        async with contextlib.AsyncExitStack() as stack:
+            deaf, other = [
+                await stack.enter_async_context(connected(server.url, lease=0.05, limit=10))
+                for _ in range(2)
+            ]
+            dead = [reservation(team) for _ in range(3)]
+            for one in dead:
+                await deaf.reserve(one)
+            await asyncio.sleep(0.06)
+            await deaf.reserve(reservation(team))  # and the answer is not heard
+            live = reservation(team)
+            await other.reserve(live)
+            assert set(await other.expired(())) == set(dead)
+            assert set(await deaf.expired(())) == set(dead)
+            assert await other.expired(dead) == ()
+            await other.settle(Settled(live, 1))
+            assert await other.expired(()) == ()
 
     asyncio.run(run())

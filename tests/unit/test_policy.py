@@ -1,6 +1,7 @@
 """What of a body reaches the engine, and what does not."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -266,9 +267,47 @@ def test_n_is_small(count: int) -> None:
         composed(CHAT, {"n": count}, NO_CAPS)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "prompts", "ids"),
+    [
+        ('"a, b"', 1, None),
+        ("[]", 1, 1),
+        ("[1, 2, 3]", 1, 3),
+        ('["a", "b"]', 2, None),
+        ('[ "a, b"]', 1, None),
+        ("[[1, 2], [3], [4]]", 3, None),
+    ],
+)
+def test_prompts_and_token_ids_are_counted(prompt: str, prompts: int, ids: int | None) -> None:
+    asked = read(COMPLETIONS, b'{"model": "m", "prompt": %s}' % prompt.encode(), BOUNDS)
+    assert (asked.prompts, asked.token_ids) == (prompts, ids)
+
+
+def test_millions_of_token_ids_are_counted_without_being_built() -> None:
+    body = b'{"model": "m", "prompt": [' + b"1," * (4 << 20) + b"1]}"
+    began = time.process_time()
+    assert read(COMPLETIONS, body, BOUNDS).token_ids == (4 << 20) + 1
+    read_in = time.process_time() - began
+    began = time.process_time()
+    json.loads(body)
+    assert read_in < (time.process_time() - began) / 2
+
+
+def test_a_raw_prompt_is_refused_where_the_effort_is_limited() -> None:
+    """It could say `Reasoning: high` in Harmony's own words."""
+    with pytest.raises(APIError, match="takes raw prompts") as refusal:
+        composed(COMPLETIONS, {"prompt": "x"}, Caps(efforts=(Effort.LOW,)))
+    assert refusal.value.status == 403
+
+
+@pytest.mark.parametrize("value", [10_000_001, 2**63 - 1, 2**63, 2**64, -1])
+def test_a_bound_that_is_no_sensible_number_is_refused(value: int) -> None:
+    """Counters are integers of the store: none of a tenant's choosing may break them."""
+    with pytest.raises(APIError, match=r"max_tokens|parse the JSON"):
+        composed(CHAT, {"max_tokens": value}, NO_CAPS)
+
+
 def test_prompts_of_one_request_are_few() -> None:
-    assert read(COMPLETIONS, b'{"model": "m", "prompt": ["a", "b"]}', BOUNDS).prompts == 2
-    assert read(COMPLETIONS, b'{"model": "m", "prompt": [1, 2, 3]}', BOUNDS).prompts == 1
     with pytest.raises(APIError, match="Invalid 'prompt': expected 1 to 8"):
         composed(COMPLETIONS, {"prompt": ["a"] * 9}, NO_CAPS)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.gateway.ratelimit import duration, headers, refusal
 from service.quota.calendar import windows_at
-from service.quota.decision import tightest
+from service.quota.decision import fits, tightest
 from service.quota.limits import Limits
 from service.quota.reservation import Level, Reservation, Scope
 
@@ -122,13 +122,21 @@ def test_what_can_never_fit_says_so_instead_of_when() -> None:
     assert "Request too large" in message
 
 
+@pytest.mark.parametrize("limits", [Limits(daily_tokens=100), Limits(monthly_tokens=100)])
+def test_what_is_larger_than_a_budget_does_not_fit_tomorrow_either(limits: Limits) -> None:
+    told, message, _ = refused(reservation(limits), Level())
+    assert told == {"x-should-retry": "false"}
+    assert "Request too large" in message
+
+
 def test_of_several_limits_the_one_that_takes_longest_is_named() -> None:
     asked = reservation(Limits(rpm=60), Limits(tpm=1000, concurrency=1), Limits())
     told, message, _ = refused(asked, Level(requests=60), Level(tokens=1000, open=1), Level())
     assert "tokens per min" in message
     assert told["retry-after"] == "12"
-    asked = reservation(Limits(rpm=60), Limits(monthly_tokens=10))
-    assert refused(asked, Level(requests=60), Level())[2] == "insufficient_quota"
+    asked = reservation(Limits(rpm=60), Limits(monthly_tokens=300))
+    refusal = refused(asked, Level(requests=60), Level(month_used=200))
+    assert refusal[2] == "insufficient_quota"
 
 
 rates = st.integers(1, 100_000)
@@ -151,3 +159,25 @@ def test_whoever_waits_as_told_gets_in(rate: int, used: int, wanted: int) -> Non
     early = Bucket(at=0, used=used)
     early.drain(max(wait - 1, 0) * 1000 - MINUTE // rate - 1, rate)
     assert early.used + wanted > rate
+
+
+numbers = st.integers(0, 60)
+optional = st.none() | st.integers(1, 60)
+
+
+@given(
+    st.builds(
+        Limits,
+        rpm=optional,
+        tpm=optional,
+        concurrency=optional,
+        daily_tokens=optional,
+        monthly_tokens=optional,
+    ),
+    st.builds(Level, numbers, numbers, numbers, numbers, numbers, numbers, numbers),
+    numbers,
+)
+def test_what_fits_has_nothing_in_its_way(limits: Limits, level: Level, wanted: int) -> None:
+    asked = reservation(limits, prompt=wanted, output=0)
+    breach = tightest(asked, (level,), NOW)
+    assert fits(asked.scopes[0], level, asked) == (breach is None)

@@ -93,3 +93,14 @@ def test_a_file_that_is_not_there_is_one_line(
     monkeypatch.setenv("GPTOSS_CONFIG", str(tmp_path / "none.yaml"))
     with pytest.raises(UserError, match="No such file"):
         settings.load()
+
+
+@pytest.mark.parametrize("secret", ["short", "a" * 40, "ab" * 20, " " * 40, "abcdefgh" * 4 + "\n"])
+@pytest.mark.parametrize("name", ["GPTOSS_GATEWAY__ENGINE_KEY", "GPTOSS_ADMIN__TOKEN"])
+def test_a_secret_that_could_be_guessed_or_mistyped_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, secret: str
+) -> None:
+    monkeypatch.setenv(name, secret)
+    with pytest.raises(UserError, match="use") as refusal:
+        settings.load()
+    assert secret not in str(refusal.value)

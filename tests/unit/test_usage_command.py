@@ -2,16 +2,19 @@
 
 import io
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from service.cli.usage import print_table, read_query, render_csv
+from service.cli.usage import print_table, render_csv
 from service.errors import UserError
+from service.ledger import words as ledger_words
 from service.ledger.usage import Dimension, UsageRow
 
+read_query = partial(ledger_words.read_query, prefix="--")
 NOW = datetime(2026, 8, 22, 14, 3, 59, tzinfo=UTC)
 ROWS = [
     UsageRow({"team": "search", "hour": None}, 12, 123_456_789_012, 64, 20, 10, 1.25),

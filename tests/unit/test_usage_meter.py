@@ -29,9 +29,7 @@ def usage(prompt: int, completion: int, **more: object) -> dict[str, object]:
     }
 
 
-def chunk(
-    text: str, used: dict[str, object] | None, index: int = 0, **more: object
-) -> dict[str, Any]:
+def chunk(text: str, used: dict[str, object] | None, index: int = 0, **more: Any) -> dict[str, Any]:
     """As vLLM 0.32 writes it: the usage comes after the choices, and more may come after it."""
     choice = {"index": index, "delta": {"content": text}}
     head: dict[str, Any] = {"id": "c", "choices": [choice]}
@@ -96,14 +94,25 @@ texts = st.text(max_size=40) | st.sampled_from(
 )
 
 
-@given(st.lists(texts, max_size=6), st.sampled_from([Shown.NONE, Shown.FINAL]))
-def test_no_text_of_a_model_is_taken_for_usage_or_changed(written: list[str], shown: Shown) -> None:
-    stream = b"".join(event(chunk(text, usage(5, n))) for n, text in enumerate(written))
-    expected = b"".join(event(chunk(text, None)) for text in written)
-    meter = Meter(Dialect.OPENAI, shown)
+@given(
+    st.lists(texts, max_size=6),
+    st.sampled_from([Shown.NONE, Shown.FINAL]),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+)
+def test_no_text_of_a_model_is_taken_for_usage_or_changed(
+    written: list[str], shown: Shown, choices: int, followed: bool
+) -> None:
+    more: dict[str, Any] = {"system_fingerprint": ',"usage":{}'} if followed else {}
+    details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {}}
+    stream = b"".join(
+        event(chunk(text, usage(5, n, **details), **more)) for n, text in enumerate(written)
+    )
+    expected = b"".join(event(chunk(text, None, **more)) for text in written)
+    meter = Meter(Dialect.OPENAI, shown, choices)
     assert meter.feed(stream) == expected
     if written:
-        assert meter.usage == Usage(5, len(written) - 1)
+        assert meter.usage == Usage(5, len(written) - 1, cached=4)
 
 
 def test_cached_and_reasoning_tokens_are_read() -> None:
@@ -123,7 +132,7 @@ def test_several_choices_of_a_prompt_count_the_prompt_once() -> None:
 
 
 def test_several_prompts_count_each_of_them() -> None:
-    meter = Meter(Dialect.OPENAI, choices=2)
+    meter = Meter(Dialect.OPENAI, choices=2, prompts=2)
     for index, used in enumerate([usage(9, 1), usage(9, 2), usage(7, 3), usage(7, 4)]):
         meter.feed(event(chunk("a", used, index)))
     assert meter.usage == Usage(16, 10)

@@ -5,6 +5,7 @@
 --   gptoss:{team}:leases         ZSET  id of an open reservation -> when its lease ends, us
 --   gptoss:{team}:finished       ZSET  id that was settled or expired -> when to forget it, us
 --   gptoss:{team}:records        HASH  id, open -> "marks|JSON", expired -> "|JSON": the reservation
+--   gptoss:{team}:untold         HASH  id, expired -> JSON, until a gateway has written it down
 --   gptoss:{team}:open           HASH  scope -> open reservations
 --   gptoss:{team}:rate:<scope>   HASH  two buckets: ra ru rh re rs of requests, ta tu th te ts of
 --                                      tokens (at us, used, held, era, share)
@@ -25,6 +26,7 @@
 local PREFIX = string.sub(KEYS[1], 1, -7)
 local LEASES, FINISHED = KEYS[1], PREFIX .. 'finished'
 local RECORDS, OPEN = PREFIX .. 'records', PREFIX .. 'open'
+local UNTOLD = PREFIX .. 'untold'
 
 local MINUTE = 60000000 -- us
 local WHOLE, LEAST = 67108864, 262144 -- shares: 2^26, 2^18
@@ -205,7 +207,7 @@ end
 -- Records.
 
 local function keep_team()
-  for _, key in ipairs({ LEASES, FINISHED, RECORDS, OPEN }) do
+  for _, key in ipairs({ LEASES, FINISHED, RECORDS, OPEN, UNTOLD }) do
     redis.call('EXPIRE', key, int(KEEP_TEAM_S))
   end
 end
@@ -232,9 +234,9 @@ local function free(id, reservation)
 end
 
 -- Charges unattended reservations what they had estimated and forgets the long finished, a bounded
--- number of each. Returns the JSON of those that it charged.
+-- number of each. Returns how many there are to tell.
 local function expire(now, memory)
-  local expired = {}
+  local charged = false
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, SWEEP)) do
     local record = redis.call('HGET', RECORDS, id)
     if record then
@@ -249,7 +251,8 @@ local function expire(now, memory)
       end
       redis.call('HSET', RECORDS, id, '|' .. json)
       redis.call('ZADD', FINISHED, int(now + memory), id)
-      expired[#expired + 1] = json
+      redis.call('HSET', UNTOLD, id, json)
+      charged = true
     else
       redis.call('ZREM', LEASES, id) -- the server evicted its record
     end
@@ -259,5 +262,6 @@ local function expire(now, memory)
     redis.call('ZREM', FINISHED, unpack(old))
     redis.call('HDEL', RECORDS, unpack(old))
   end
-  return expired
+  if charged then keep_team() end
+  return redis.call('HLEN', UNTOLD)
 end

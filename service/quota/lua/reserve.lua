@@ -1,6 +1,6 @@
 -- Takes a reservation on all its limits, or on none.
 -- ARGV: reservation as JSON, lease us, memory us.
--- Returns: time us, 1 where granted, levels (7 integers by scope), reservations found expired (JSON).
+-- Returns: time us, 1 where granted, levels (7 integers by scope), how many expired are untold.
 
 local reservation = cjson.decode(ARGV[1])
 local lease, memory = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -25,7 +25,7 @@ local function known(id)
 end
 
 local now = clock()
-local expired = expire(now, memory)
+local untold = expire(now, memory)
 local levels, rates = read_levels(scopes, windows, now)
 
 local granted = not known(reservation.id)
@@ -58,6 +58,6 @@ if granted then
   redis.call('HSET', RECORDS, reservation.id, table.concat(marks) .. '|' .. ARGV[1])
   redis.call('ZADD', LEASES, int(now + lease), reservation.id)
 end
-if granted or #expired > 0 then keep_team() end
+if granted then keep_team() end
 
-return { now, granted and 1 or 0, levels, expired }
+return { now, granted and 1 or 0, levels, untold }

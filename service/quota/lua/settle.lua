@@ -1,6 +1,6 @@
 -- Charges what a reservation used, in the windows it was made in. Repeated, it does nothing.
 -- ARGV: reservation as JSON, tokens, requests (0 or 1), memory us.
--- Returns: time us, reservations found expired (JSON).
+-- Returns: time us, how many expired are untold.
 
 local settled = cjson.decode(ARGV[1])
 local used, requests = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -44,6 +44,7 @@ if record then
   local reservation, marks = parse(record)
   correct(reservation, marks, redis.call('ZSCORE', LEASES, id))
   redis.call('HDEL', RECORDS, id)
+  redis.call('HDEL', UNTOLD, id) -- its own gateway lives, and tells
 elseif not done then
   charge(settled)
 end
@@ -52,6 +53,4 @@ if not done then
   redis.call('EXPIRE', FINISHED, int(KEEP_TEAM_S))
 end
 
-local expired = expire(now, memory)
-if #expired > 0 then keep_team() end
-return { now, expired }
+return { now, expire(now, memory) }

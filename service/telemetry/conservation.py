@@ -9,10 +9,10 @@ share the engines: `max by (model, kind) (gptoss_gateway_engine_tokens_total) - 
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from service.gateway.upstreams import Upstream, Upstreams
 from service.telemetry.metrics import Metrics
 
 EVERY_SECONDS = 10.0
@@ -23,10 +23,12 @@ _KINDS = {b"prompt": "prompt", b"generation": "completion"}
 
 
 class Conservation:
-    """Follows the engines' own counters of tokens."""
+    """Follows the engines' own counters of tokens: of each engine its model and its URL."""
 
-    def __init__(self, upstreams: Upstreams, session: ClientSession, metrics: Metrics) -> None:
-        self._upstreams = upstreams
+    def __init__(
+        self, engines: Iterable[tuple[str, str]], session: ClientSession, metrics: Metrics
+    ) -> None:
+        self._engines = list(engines)
         self._session = session
         self._metrics = metrics
         self._seen: dict[tuple[str, str], int] = {}
@@ -34,27 +36,25 @@ class Conservation:
     async def watch(self) -> None:
         """Read all engines every now and then, until cancelled."""
         while True:
-            pools = self._upstreams.pools.values()
-            await asyncio.gather(*(self._read(upstream) for pool in pools for upstream in pool))
+            await asyncio.gather(*(self._read(model, url) for model, url in self._engines))
             await asyncio.sleep(EVERY_SECONDS)
 
-    async def _read(self, upstream: Upstream) -> None:
-        try:
-            url = f"{upstream.url}/metrics"
-            async with self._session.get(url, timeout=_SCRAPE) as response:
-                page = await response.read()
-        except (ClientError, TimeoutError):
-            return
+    async def _read(self, model: str, url: str) -> None:
         totals: Counter[str] = Counter()  # an engine with several ranks has a line for each
-        for kind, value in _TOTAL.findall(page):
-            totals[_KINDS[kind]] += int(float(value))
+        try:
+            async with self._session.get(f"{url}/metrics", timeout=_SCRAPE) as response:
+                page = await response.read()
+            for kind, value in _TOTAL.findall(page):
+                totals[_KINDS[kind]] += int(float(value))
+        except (ClientError, TimeoutError, ValueError, OverflowError):
+            return  # whether an engine is well is not for here to say
         for kind, total in totals.items():
-            self._advance(upstream, kind, total)
+            self._advance(model, url, kind, total)
 
-    def _advance(self, upstream: Upstream, kind: str, total: int) -> None:
+    def _advance(self, model: str, url: str, kind: str, total: int) -> None:
         """Count what was added since the last time. An engine that restarted begins at 0."""
-        before = self._seen.get((upstream.url, kind))
-        self._seen[upstream.url, kind] = total
+        before = self._seen.get((url, kind))
+        self._seen[url, kind] = total
         if before is not None:
             added = total - before if total >= before else total
-            self._metrics.engine_tokens.labels(upstream.model, kind).inc(added)
+            self._metrics.engine_tokens.labels(model, kind).inc(added)

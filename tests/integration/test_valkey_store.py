@@ -143,7 +143,8 @@ async def _compare(url: str, steps: list[tuple[Any, ...]]) -> None:
             scopes, windows = rest
             found_levels = await store.levels(team, scopes, windows)
             assert found_levels == model.levels(scopes, windows, timed.now)
-        assert {one.id for one in await store.expired(())} == untold
+        if what in ("reserve", "settle"):  # whose replies say that there are some
+            assert {one.id for one in await store.expired(())} == untold
     await store.close()
 
 

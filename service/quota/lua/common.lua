@@ -163,7 +163,8 @@ local function count(reservation, used, reserved, only_existing)
     if not only_existing or redis.call('EXISTS', key) == 1 then
       for _, scope in ipairs(reservation.scopes) do
         if used ~= 0 then redis.call('HINCRBY', key, scope.name .. ':used', int(used)) end
-        if reserved ~= 0 then
+        -- Also of nothing: it makes the window, in which what was really used is counted later.
+        if reserved ~= 0 or not only_existing then
           redis.call('HINCRBY', key, scope.name .. ':reserved', int(reserved))
         end
       end

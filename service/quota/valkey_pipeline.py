@@ -10,6 +10,8 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, ResponseError
 
+from service.quota.attention import AttentionClock
+
 Command = tuple[Any, ...]
 
 OPEN_SECONDS = 2.0
@@ -45,6 +47,7 @@ class Pipeline:
         self._unsent: list[_Exchange] = []
         self._sent: deque[_Exchange] = deque()
         self._more = asyncio.Event()
+        self._clock = AttentionClock()  # runs while a reply is owed
         self._heard = 0.0
         self._is_open = False
         self._task: asyncio.Task[None] | None = None
@@ -62,16 +65,19 @@ class Pipeline:
         try:
             return await exchange.done
         except asyncio.CancelledError:
-            silent = asyncio.get_running_loop().time() - self._heard
+            silent = self._clock.time() - self._heard
             if self._sent and silent > SILENT_SECONDS and self._task:
                 self._task.cancel()
             raise
 
     def owes(self) -> float:
-        """For how long the server has owed its oldest reply, s; infinite while it is not open."""
+        """For how long the server has owed its oldest reply, s; infinite while it is not open.
+
+        Not counted is time in which this process was too busy to read it.
+        """
         if not self._is_open:
             return math.inf
-        return asyncio.get_running_loop().time() - self._sent[0].sent if self._sent else 0.0
+        return self._clock.time() - self._sent[0].sent if self._sent else 0.0
 
     async def close(self) -> None:
         """Close it; whoever waits is told."""
@@ -94,6 +100,7 @@ class Pipeline:
             failure = group.exceptions[0]
         finally:
             self._task, self._is_open = None, False
+            self._clock.stop()
             for exchange in (*self._sent, *self._unsent):
                 if not exchange.done.done():
                     exchange.done.set_exception(failure)
@@ -108,8 +115,11 @@ class Pipeline:
             self._more.clear()
             asked = [exchange for exchange in self._unsent if not exchange.done.done()]
             self._unsent.clear()
+            if not asked:
+                continue
             packed = [pack_command(command) for one in asked for command in one.commands]
-            now = asyncio.get_running_loop().time()
+            self._clock.start()
+            now = self._clock.time()
             if not self._sent:
                 self._heard = now
             for exchange in asked:
@@ -120,13 +130,15 @@ class Pipeline:
     async def _read(self, connection: AbstractConnection) -> None:
         while True:
             reply = await _reply(connection)
-            self._heard = asyncio.get_running_loop().time()
+            self._heard = self._clock.time()
             if not self._sent:
                 raise ConnectionError("the server says what it was not asked")
             exchange = self._sent[0]
             exchange.replies.append(reply)
             if len(exchange.replies) == len(exchange.commands):
                 self._sent.popleft()
+                if not self._sent:
+                    self._clock.stop()
                 if not exchange.done.done():
                     exchange.done.set_result(exchange.replies)
 

@@ -8,11 +8,14 @@ from functools import partial
 
 import pytest
 import uvloop
+from pydantic import SecretStr
 
 from service.quota.guard import Guard
 from service.quota.limits import Limits
 from service.quota.reservation import Settled
 from service.quota.store import StoreFailed, StoreUnavailable
+from service.quota.valkey_pipeline import Pipeline, opened
+from service.quota.valkey_url import parse
 from service.settings import QuotaSettings
 from tests.integration.counters import (
     SLACK,
@@ -215,6 +218,43 @@ def test_a_burst_that_takes_longer_than_a_request_waits_is_no_loss(server: Redis
                 if any(outcome.narrowed for outcome in outcomes):
                     return  # some did wait too long
             raise AssertionError("no burst took longer than a request waits")
+
+    asyncio.run(run())
+
+
+def test_what_a_busy_process_did_not_read_is_not_owed_by_the_server(server: Redis) -> None:
+    async def run() -> None:
+        parsed = parse(SecretStr(server.url))
+        pipeline = Pipeline(lambda: opened(parsed.connection(parsed.servers[0])))
+        try:
+            await pipeline.exchange([("PING",)])
+            asked = asyncio.ensure_future(pipeline.exchange([("BLPOP", "nothing", "3")]))
+            await asyncio.sleep(0.01)
+            before = pipeline.owes()
+            time.sleep(0.5)  # noqa: ASYNC251  # a process that is busy is what it is about
+            assert pipeline.owes() - before < 0.1
+            await asked  # meanwhile it looked
+            assert pipeline.owes() == 0
+        finally:
+            await pipeline.close()
+
+    asyncio.run(run())
+
+
+def test_a_server_owes_what_was_looked_for_in_vain(server: Redis) -> None:
+    async def run() -> None:
+        parsed = parse(SecretStr(server.url))
+        pipeline = Pipeline(lambda: opened(parsed.connection(parsed.servers[0])))
+        try:
+            await pipeline.exchange([("PING",)])
+            asked = asyncio.ensure_future(pipeline.exchange([("BLPOP", "nothing", "3")]))
+            most = 0.0
+            while not asked.done():
+                most = max(most, pipeline.owes())
+                await asyncio.sleep(0.01)
+            assert most > 0.5  # of 3 s, on however busy a machine
+        finally:
+            await pipeline.close()
 
     asyncio.run(run())
 

@@ -46,7 +46,7 @@ class Office:
 
     def change_team(self, team: Team) -> None:
         """Give a team other values."""
-        self._do(lambda directory: directory.change_team(_ACTOR, team.name, team))
+        self._do(lambda directory: directory.change_team(_ACTOR, team.name, lambda _: team))
 
     def add_key(self, team: str, limits: Limits = UNLIMITED) -> tuple[Key, str]:
         """Make a key. The second of the two is what a client sends."""

@@ -27,8 +27,9 @@ def routes(directory: Directory) -> APIRouter:
     @router.post("", status_code=201)
     async def create_team(actor: Actor, body: NamedTeam) -> NamedTeam:
         """Make a team; 409 where it exists."""
-        await directory.create_team(actor, body.team(body.name))
-        return NamedTeam.shown(await directory.team(body.name))
+        team = body.team(body.name)
+        await directory.create_team(actor, team)
+        return NamedTeam.shown(team)
 
     @router.get("/{name}")
     async def get_team(name: Name) -> NamedTeam:
@@ -38,28 +39,25 @@ def routes(directory: Directory) -> APIRouter:
     @router.put("/{name}")
     async def replace_team(actor: Actor, name: Name, body: TeamDocument) -> NamedTeam:
         """Replace a team: what is left out gets its default. It must exist."""
-        team = body.team(name, like=await directory.team(name))
-        await directory.change_team(actor, name, team)
-        return NamedTeam.shown(team)
+        _, after = await directory.change_team(actor, name, lambda _: body.team(name))
+        return NamedTeam.shown(after)
 
     @router.patch("/{name}")
     async def change_team(actor: Actor, name: Name, body: TeamPatch) -> NamedTeam:
         """Change what is given, and nothing else; null lifts a limit."""
-        before = await directory.team(name)
         patch = body.model_dump(mode="json", exclude_unset=True)
         try:
-            team = TeamDocument.of(before).patched(patch).team(name, like=before)
+            _, after = await directory.change_team(
+                actor, name, lambda team: TeamDocument.of(team).patched(patch).team(name)
+            )
         except ValidationError as error:
             where, what = fault(error)
             raise UserError(f"{'.'.join(map(str, where))}: {what}") from None
-        await directory.change_team(actor, name, team)
-        return NamedTeam.shown(team)
+        return NamedTeam.shown(after)
 
     @router.delete("/{name}")
     async def delete_team(actor: Actor, name: Name) -> Deleted:
         """Delete a team and revoke its keys. Its use stays in the ledger."""
-        keys = [key for key in await directory.keys(name) if key.revoked is None]
-        await directory.delete_team(actor, name)
-        return Deleted(name=name, revoked_keys=len(keys))
+        return Deleted(name=name, revoked_keys=await directory.delete_team(actor, name))
 
     return router

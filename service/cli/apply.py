@@ -11,7 +11,7 @@ import typer
 from service.cli.directory import actor, ask
 from service.errors import UserError
 from service.tenants import declared
-from service.tenants.difference import Change, Kind, difference
+from service.tenants.difference import Kind, difference
 from service.tenants.directory import Directory
 
 _COLOURS = {Kind.NEW: "green", Kind.CHANGED: "yellow", Kind.GONE: "red"}
@@ -26,7 +26,9 @@ def apply(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask before deleting")] = False,
 ) -> None:
-    """Show what a file of teams changes, then change it; run again, it changes nothing.
+    """Show what a file of teams changes, then change all of it; run again, it changes nothing.
+
+    All that is shown is applied, or nothing: nothing where one of these teams changed meanwhile.
 
     A team in the file is declared whole: what is left out has its default. `gptoss team list
     --yaml` prints such a file. Teams that are not in it are left alone.
@@ -48,7 +50,7 @@ def apply(
         if file == _STDIN:  # it is spent, so that no answer can come from there
             raise UserError("this deletes teams: add --yes, or leave out --prune")
         confirm(f"delete {len(gone)} of the teams and revoke {keys(revoked.total())}?")
-    ask(lambda directory: _apply(directory, changes))
+    ask(lambda directory: directory.apply(actor(), changes))
     typer.echo(f"applied: {len(changes)} changed")
 
 
@@ -62,17 +64,6 @@ def confirm(question: str) -> None:
 def keys(count: int) -> str:
     """So many keys, in words."""
     return f"{count} key{'' if count == 1 else 's'}"
-
-
-async def _apply(directory: Directory, changes: Sequence[Change]) -> None:
-    who = actor()
-    for change in changes:
-        if change.after is None:
-            await directory.delete_team(who, change.name)
-        elif change.before is None:
-            await directory.create_team(who, change.after)
-        else:
-            await directory.change_team(who, change.name, change.after)
 
 
 def _count_keys(teams: Sequence[str]) -> Counter[str]:

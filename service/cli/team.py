@@ -16,7 +16,7 @@ from service.cli.limits import Given, limit_options, option
 from service.errors import UserError
 from service.quota.limits import Tier
 from service.tenants import declared
-from service.tenants.difference import Change, limit_words, words
+from service.tenants.difference import TeamChange, limit_words, words
 from service.tenants.directory import Directory
 from service.tenants.document import TeamDocument, fault
 from service.tenants.keys import Key
@@ -90,14 +90,12 @@ def change(
     if not patch:
         raise UserError("give what to change, such as --rpm 600: see `gptoss team set --help`")
 
-    async def changed(directory: Directory) -> Change:
-        before = await directory.team(name)
-        after = _patched(name, TeamDocument.of(before), patch, like=before)
-        await directory.change_team(actor(), name, after)
-        return Change(before, after)
+    def edit(team: Team) -> Team:
+        return _patched(name, TeamDocument.of(team), patch)
 
-    done = ask(changed)
-    typer.echo(str(done) if done.before != done.after else f"nothing changes: {name} is so already")
+    before, after = ask(lambda directory: directory.change_team(actor(), name, edit))
+    done = str(TeamChange(before, after))
+    typer.echo(done if before != after else f"nothing changes: {name} is so already")
 
 
 @app.command("list")
@@ -150,11 +148,11 @@ def delete(
     name: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False
 ) -> None:
     """Delete a team and revoke its keys. Its use stays in the ledger."""
-    count = len([each for each in ask(lambda directory: directory.keys(name)) if not each.revoked])
     if not yes:
+        count = sum(each.revoked is None for each in ask(lambda directory: directory.keys(name)))
         apply.confirm(f"delete team {name} and revoke {apply.keys(count)}?")
-    ask(lambda directory: directory.delete_team(actor(), name))
-    typer.echo(f"team {name} is deleted, {apply.keys(count)} revoked")
+    revoked = ask(lambda directory: directory.delete_team(actor(), name))
+    typer.echo(f"team {name} is deleted, {apply.keys(revoked)} revoked")
 
 
 def _patch(
@@ -185,11 +183,9 @@ def _patch(
     return patch | ({"limits": limits} if limits else {})
 
 
-def _patched(
-    name: str, document: TeamDocument, patch: Mapping[str, Any], like: Team | None = None
-) -> Team:
+def _patched(name: str, document: TeamDocument, patch: Mapping[str, Any]) -> Team:
     try:
-        return document.patched(patch).team(_NAME.validate_python(name), like)
+        return document.patched(patch).team(_NAME.validate_python(name))
     except ValidationError as error:
         where, what = fault(error)
         if "[key]" in where:

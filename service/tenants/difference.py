@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TeamChange:
     """One team before and after; None where there is none."""
 
     before: Team | None
@@ -58,17 +58,17 @@ class Change:
         return f"{self.kind} {self.name}{': ' if parts else ''}{', '.join(parts)}"
 
 
-def difference(wanted: Sequence[Team], present: Iterable[Team], *, prune: bool) -> list[Change]:
+def difference(wanted: Sequence[Team], present: Iterable[Team], *, prune: bool) -> list[TeamChange]:
     """The changes that lead from the present teams to the wanted ones.
 
     Teams that are present and not wanted are left alone, or deleted with `prune`.
     """
     old = {team.name: team for team in present}
-    changes = [Change(old.get(team.name), _salted(team, old)) for team in wanted]
+    changes = [TeamChange(old.get(team.name), _salted(team, old)) for team in wanted]
     changes = [change for change in changes if change.before != change.after]
     if prune:
         names = {team.name for team in wanted}
-        changes += [Change(old[name], None) for name in sorted(old.keys() - names)]
+        changes += [TeamChange(old[name], None) for name in sorted(old.keys() - names)]
     return changes
 
 

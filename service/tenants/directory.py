@@ -1,6 +1,6 @@
 """Teams and keys in the database. Every change is audited in its own transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from service.quota.limits import UNLIMITED, Limits
 from service.tenants import audit
 from service.tenants.audit import AuditEntry, Change, changing
 from service.tenants.changes import Changes, Credential
+from service.tenants.difference import TeamChange
 from service.tenants.keys import LABEL_LENGTH, Key
 from service.tenants.rows import CREDENTIALS, KEYS, TEAMS, Reader, key_row, team_row
 from service.tenants.team import Team
@@ -42,48 +43,48 @@ class Directory:
     async def create_team(self, actor: str, team: Team) -> None:
         """Add a team. The name of a deleted one may be used again: its keys stay revoked."""
         async with changing(self.database, actor) as change:
-            found = await _find_team(change.connection, team.name)
-            if found is not None and found.deleted is None:
-                raise Conflict(f"team {team.name} exists: change it with `gptoss team set`")
-            row = team_row(team)
-            change.record("team.create", team.name, {}, row)
-            values = row | {"created": change.now, "deleted": None, "revision": change.revision}
-            statement: Any = insert(schema.teams)
-            if found is not None:
-                statement = update(schema.teams).where(_TEAMS.name == team.name)
-            await change.connection.execute(statement.values(values))
+            await _create_team(change, team)
 
-    async def change_team(self, actor: str, name: str, team: Team) -> None:
-        """Replace a team's values; its `cache_salt` stays. What differs in nothing writes nothing.
+    async def change_team(
+        self, actor: str, name: str, edit: Callable[[Team], Team]
+    ) -> tuple[Team, Team]:
+        """Make of a team what `edit` makes of it; its `cache_salt` stays. Before, and after.
 
+        No other change comes between what `edit` is given and what is written; others wait for it.
+        What differs in nothing writes nothing.
         UserError for another name: the ledger knows a team by it.
         """
-        if team.name != name:
-            raise UserError(f"team {name} cannot be renamed: make {team.name} and move its keys")
         async with changing(self.database, actor) as change:
-            old = Reader().team(await _existing_team(change.connection, name))
-            row = team_row(replace(team, cache_salt=old.cache_salt))
-            if change.record("team.change", name, team_row(old), row):
-                await _set_team(change, name, row)
+            before = Reader().team(await _existing_team(change.connection, name))
+            after = replace(edit(before), cache_salt=before.cache_salt)
+            await _change_team(change, before, after)
+            return before, after
 
-    async def delete_team(self, actor: str, name: str) -> None:
-        """Delete a team and revoke its keys."""
+    async def delete_team(self, actor: str, name: str) -> int:
+        """Delete a team and revoke its keys: so many."""
         async with changing(self.database, actor) as change:
             await _existing_team(change.connection, name)
-            revoked = await change.connection.execute(
-                update(schema.keys)
-                .where(_KEYS.team == name, _KEYS.revoked.is_(None))
-                .values(revoked=change.now, revision=change.revision)
-                .returning(_KEYS.id)
-            )
-            keys = sorted(revoked.scalars())
-            change.record(
-                "team.delete",
-                name,
-                {"deleted": None, "keys": keys},
-                {"deleted": change.now, "keys": []},
-            )
-            await _set_team(change, name, {"deleted": change.now})
+            return await _delete_team(change, name)
+
+    async def apply(self, actor: str, changes: Iterable[TeamChange]) -> None:
+        """Make changes of different teams, all or none.
+
+        Conflict where one of these teams is no longer as it is before its change.
+        """
+        async with changing(self.database, actor) as change:
+            present = {team.name: team for team in await _read_teams(change.connection)}
+            for each in changes:
+                if present.get(each.name) != each.before:
+                    raise Conflict(
+                        f"someone changed team {each.name} meanwhile; nothing was applied:"
+                        " run it again"
+                    )
+                if each.after is None:
+                    await _delete_team(change, each.name)
+                elif each.before is None:
+                    await _create_team(change, each.after)
+                else:
+                    await _change_team(change, each.before, each.after)
 
     async def team(self, name: str) -> Team:
         """A team by name; NotFound for none, or for one that is deleted."""
@@ -93,10 +94,7 @@ class Directory:
     async def teams(self) -> list[Team]:
         """All teams, by name."""
         async with self.database.read() as connection:
-            rows = await connection.execute(
-                TEAMS.where(_TEAMS.deleted.is_(None)).order_by(_TEAMS.name)
-            )
-            return [*map(Reader().team, rows)]
+            return await _read_teams(connection)
 
     async def create_key(
         self,
@@ -206,13 +204,19 @@ async def _revision(connection: AsyncConnection) -> int:
     return int(await connection.scalar(select(schema.revision.c.value)) or 0)
 
 
+async def _read_teams(connection: AsyncConnection) -> list[Team]:
+    rows = await connection.execute(TEAMS.where(_TEAMS.deleted.is_(None)).order_by(_TEAMS.name))
+    return [*map(Reader().team, rows)]
+
+
 async def _find_team(connection: AsyncConnection, name: str) -> Any:
-    return (await connection.execute(TEAMS.where(_TEAMS.name == name))).one_or_none()
+    query = TEAMS.where(_TEAMS.name == name, _TEAMS.deleted.is_(None))
+    return (await connection.execute(query)).one_or_none()
 
 
 async def _existing_team(connection: AsyncConnection, name: str) -> Any:
     row = await _find_team(connection, name)
-    if row is None or row.deleted is not None:
+    if row is None:
         raise NotFound(f"there is no team {name}: see `gptoss team list`")
     return row
 
@@ -222,6 +226,43 @@ async def _existing_key(connection: AsyncConnection, id: str) -> Key:
     if row is None:
         raise NotFound(f"no key has the id {id}: see `gptoss key list`")
     return Reader().key(row)
+
+
+async def _create_team(change: Change, team: Team) -> None:
+    if await _find_team(change.connection, team.name) is not None:
+        raise Conflict(f"team {team.name} exists: change it with `gptoss team set`")
+    row = team_row(team)
+    change.record("team.create", team.name, {}, row)
+    values = row | {"created": change.now, "deleted": None, "revision": change.revision}
+    deleted = update(schema.teams).where(_TEAMS.name == team.name).values(values)
+    if not (await change.connection.execute(deleted)).rowcount:
+        await change.connection.execute(insert(schema.teams).values(values))
+
+
+async def _change_team(change: Change, before: Team, after: Team) -> None:
+    name, row = before.name, team_row(after)
+    if after.name != name:
+        raise UserError(f"team {name} cannot be renamed: make {after.name} and move its keys")
+    if change.record("team.change", name, team_row(before), row):
+        await _set_team(change, name, row)
+
+
+async def _delete_team(change: Change, name: str) -> int:
+    revoked = await change.connection.execute(
+        update(schema.keys)
+        .where(_KEYS.team == name, _KEYS.revoked.is_(None))
+        .values(revoked=change.now, revision=change.revision)
+        .returning(_KEYS.id)
+    )
+    keys = sorted(revoked.scalars())
+    change.record(
+        "team.delete",
+        name,
+        {"deleted": None, "keys": keys},
+        {"deleted": change.now, "keys": []},
+    )
+    await _set_team(change, name, {"deleted": change.now})
+    return len(keys)
 
 
 async def _add_key(

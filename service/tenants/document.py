@@ -94,10 +94,9 @@ class TeamDocument(Document):
             disabled=team.disabled,
         )
 
-    def team(self, name: TeamName, like: Team | None = None) -> Team:
-        """The team that this document states; `like` is the one it replaces."""
+    def team(self, name: TeamName) -> Team:
+        """The team that this document states."""
         limits = {model: each.value() for model, each in self.models.items()}
-        kept = {} if like is None else {"cache_salt": like.cache_salt}
         return Team(
             name=name,
             tier=self.tier,
@@ -107,7 +106,6 @@ class TeamDocument(Document):
             default_output=self.default_output,
             isolate_cache=self.isolate_cache,
             disabled=self.disabled,
-            **kept,
         )
 
     def patched(self, patch: Mapping[str, Any]) -> "TeamDocument":

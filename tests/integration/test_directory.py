@@ -129,7 +129,7 @@ def test_a_change_that_changes_nothing_writes_nothing(url: str) -> None:
     async def use(directory: Directory) -> None:
         await directory.create_team("alice", Team("search", limits=FULL))
         before = await directory.revision(), await directory.audit()
-        await directory.change_team("bob", "search", Team("search", limits=FULL))
+        await directory.change_team("bob", "search", lambda _: Team("search", limits=FULL))
         assert (await directory.revision(), await directory.audit()) == before
 
     on_empty(url, use)
@@ -139,7 +139,7 @@ def test_a_change_keeps_the_cache_salt(url: str) -> None:
     async def use(directory: Directory) -> None:
         team = Team("search")
         await directory.create_team("alice", team)
-        await directory.change_team("alice", "search", Team("search", default_output=5))
+        await directory.change_team("alice", "search", lambda _: Team("search", default_output=5))
         assert await directory.team("search") == replace(team, default_output=5)
 
     on_empty(url, use)
@@ -148,7 +148,9 @@ def test_a_change_keeps_the_cache_salt(url: str) -> None:
 def test_the_audit_log_says_who_did_what_to_whom(url: str) -> None:
     async def use(directory: Directory) -> None:
         await directory.create_team("alice", Team("search", limits=Limits(rpm=60)))
-        await directory.change_team("bob", "search", Team("search", limits=Limits(rpm=600)))
+        await directory.change_team(
+            "bob", "search", lambda team: replace(team, limits=Limits(rpm=600))
+        )
         old, _ = await directory.create_key("carol", "search")
         new, _ = await directory.rotate_key("dave", old.id)
         await directory.revoke_key("erin", new.id)
@@ -227,8 +229,11 @@ def test_revoking_twice_keeps_the_first_moment(url: str) -> None:
     ("ask", "refusal"),
     [
         (lambda directory: directory.create_team("a", Team("search")), Conflict),
-        (lambda directory: directory.change_team("a", "no", Team("no")), NotFound),
-        (lambda directory: directory.change_team("a", "search", Team("other")), UserError),
+        (lambda directory: directory.change_team("a", "no", lambda team: team), NotFound),
+        (
+            lambda directory: directory.change_team("a", "search", lambda _: Team("other")),
+            UserError,
+        ),
         (lambda directory: directory.delete_team("a", "no"), NotFound),
         (lambda directory: directory.team("no"), NotFound),
         (lambda directory: directory.keys("no"), NotFound),
@@ -346,7 +351,7 @@ class Model:
             if await _done(directory.create_team("m", team), not known):
                 self.teams[name] = team
         elif what == "change_team":
-            if await _done(directory.change_team("m", name, team), known):
+            if await _done(directory.change_team("m", name, lambda _: team), known):
                 self.teams[name] = replace(self.teams[name], limits=limits)
         elif await _done(directory.delete_team("m", name), known):
             del self.teams[name]
@@ -373,7 +378,7 @@ class Model:
                 assert principal.limits == key.limits
 
 
-async def _done(asked: Awaitable[None], possible: bool) -> bool:
+async def _done(asked: Awaitable[object], possible: bool) -> bool:
     try:
         await asked
     except (NotFound, Conflict):

@@ -14,6 +14,7 @@ from service.database.opened import open_database
 from service.gateway.admission import Admission
 from service.gateway.auth import Authenticator
 from service.gateway.clerk import Clerk
+from service.ledger.journal import Journal
 from service.ledger.retention import run_retention
 from service.ledger.usage import spent
 from service.ledger.writer import Ledger
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # For the settlements, and then for the ledger, to get through at the end of a gateway.
 _FINISH_SECONDS = 5.0
+# For what killed gateways left, s. It is written before budgets are read from the ledger.
+_INHERIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,9 @@ async def open_backing(settings: Settings, metrics: Metrics) -> AsyncIterator[Ba
         directory, snapshot = Directory(database), Snapshot()
         keeper = Keeper(directory, snapshot)
         await keeper.load()
+        ledger = Ledger(database, settings.ledger, Journal(settings.state_dir / "ledger"))
+        await ledger.inherit(_INHERIT_SECONDS)
         store = await _open_store(settings.quota, gateway, database)
-        ledger = Ledger(database, settings.ledger)
         clerk = Clerk(ledger, metrics)
         settler = Settler(store, settings.quota.lease, clerk.expired)
         admission = Admission(store, settler, clerk, metrics)

@@ -2,6 +2,7 @@
 
 A batch whose commit was cut off may or may not be in the database. It is simply written again: the
 insert is idempotent on the record's id, for as long as records are kept before they are summed.
+What waits is in the journal, too, from which the next start writes it if this process is killed.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -20,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from service.database.connect import Database
 from service.database.schema import usage
 from service.ledger.failure import cause
+from service.ledger.journal import Journal, Remains
 from service.ledger.record import Settlement, UsageRecord
 from service.settings import LedgerSettings
 
@@ -36,15 +39,20 @@ class Ledger:
 
     Every record is counted once: it is `pending`, then `written` or `dropped`. Dropped is what came
     while `max_pending` were waiting or after `close`, and what the database refuses for its value.
-    `failures` counts the times a batch could not be written; it was kept and tried again.
+    `failures` counts the times a batch could not be written; it was kept and tried again. Without a
+    `journal`, what is pending is lost with the process.
     """
 
-    def __init__(self, database: Database, settings: LedgerSettings) -> None:
+    def __init__(
+        self, database: Database, settings: LedgerSettings, journal: Journal | None = None
+    ) -> None:
         self.written = 0
         self.dropped = 0
         self.failures = 0
         self._database = database
         self._settings = settings
+        self._journal = journal
+        self._inherits = journal is not None
         self._insert = _insert(database.is_sqlite)
         self._records: deque[UsageRecord] = deque()
         self._batch_is_full = asyncio.Event()
@@ -64,6 +72,8 @@ class Ledger:
             self._drop()
             return
         self._records.append(record)
+        if self._journal is not None:
+            self._journal.append(record)
         if len(self._records) >= BATCH:
             self._batch_is_full.set()
 
@@ -74,9 +84,28 @@ class Ledger:
                 async with asyncio.timeout(self._settings.flush):
                     await self._batch_is_full.wait()
             await self._write_pending()
+            if self._inherits:
+                await self.inherit()
+
+    async def inherit(self, seconds: float | None = None) -> None:
+        """Write what gateways left in the journal's folder that were killed.
+
+        It is never pending: it stays where it is until the database has it, and at most a batch of
+        it is in memory. What is not written, within `seconds` if given, is tried again by `run`.
+        """
+        if self._journal is None:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                with contextlib.closing(self._journal.left()) as left:
+                    for remains in left:
+                        await self._write_remains(remains)
+            self._inherits = False
+        except Exception as error:  # whatever it was: the files stay
+            self._note_failure(error)
 
     async def close(self, seconds: float) -> int:
-        """Write what is pending, within `seconds`. How many records were lost: not written then.
+        """Write what is pending, within `seconds`. How many records are not written then.
 
         Where the server hangs it takes 2 s more: SQLAlchemy gives its connection that long to end.
         """
@@ -85,7 +114,9 @@ class Ledger:
             async with asyncio.timeout(seconds):
                 await self._write_pending()
         if self._records:
-            logger.error("usage records are lost", extra={"records": self.pending})
+            self._note_unwritten()
+        if self._journal is not None:
+            self._journal.close()
         return self.pending
 
     def _drop(self) -> None:
@@ -113,6 +144,8 @@ class Ledger:
             refused = await self._write(_rows(batch))
             for _ in batch:  # not before: a batch that was cut off is written again
                 self._records.popleft()
+            if self._journal is not None:
+                self._journal.forget(len(batch))
         self.written += len(batch) - refused
         self.dropped += refused
         if len(self._records) < BATCH:
@@ -140,6 +173,43 @@ class Ledger:
             half = len(rows) // 2
             return await self._write(rows[:half]) + await self._write(rows[half:])
         return 0
+
+    async def _write_remains(self, remains: Remains) -> None:
+        """Write a file of a dead gateway, and remove it. Counted at the end: it may come again."""
+        written = refused = old = 0
+        records = remains.records()
+        while batch := list(islice(records, BATCH)):
+            # What is older may have been written, and summed: it would count twice.
+            first = datetime.now(UTC) - timedelta(days=self._settings.keep_records_days)
+            young = [record for record in batch if record.at >= first]
+            old += len(batch) - len(young)
+            refused += (not_taken := await self._write(_rows(young)))
+            written += len(young) - not_taken
+        remains.remove()
+        self.written += written
+        self.dropped += refused + old
+        if written:
+            logger.info(
+                "usage records of a gateway that was killed are written", extra={"records": written}
+            )
+        if old:
+            logger.error(
+                "usage records of a gateway that was killed are too old to be written: they are"
+                " dropped and counted",
+                extra={"records": old},
+            )
+        if remains.rubbish:
+            logger.warning(
+                "the journal of a gateway that was killed has lines that are no records",
+                extra={"lines": remains.rubbish},
+            )
+
+    def _note_unwritten(self) -> None:
+        said = {"records": self.pending}
+        if self._journal is None or self._journal.failed:
+            logger.error("usage records are lost", extra=said)
+        else:
+            logger.warning("usage records are not written: the next start writes them", extra=said)
 
     def _note_failure(self, error: Exception) -> None:
         self.failures += 1

@@ -8,7 +8,6 @@ import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -29,6 +28,7 @@ from pydantic_settings import (
 )
 
 from service.errors import UserError
+from service.routing import address
 
 CONFIG_VARIABLE = "GPTOSS_CONFIG"
 MIN_SECRET_LENGTH = 32
@@ -59,20 +59,33 @@ def _strong(name: str, secret: SecretStr) -> None:
 
 
 class UpstreamSettings(Section):
-    """One replica: which model it serves, and where."""
+    """Replicas of one model: one by its address, or all that a DNS name has."""
 
-    model: str = Field(min_length=1, description="the name clients ask for")
-    url: str = Field(description="http://host:port of the engine")
+    model: str = Field(min_length=1, description="the name under which the engine serves it")
+    url: str = Field(
+        description="http://host:port of the engine, dns+http://name:port for every address of a"
+        " name, srv+http://_service._tcp.name for every target of a service"
+    )
+    pool: str = Field("", description="its pool; empty: the one that is called as the model")
+    slots: int = Field(
+        0, ge=0, description="requests at a time to one replica; 0: routing.queue.slots"
+    )
 
     @field_validator("url")
     @classmethod
-    def _url_is_an_origin(cls, url: str) -> str:
-        parts = urlsplit(url)
-        rest = (parts.path, parts.query, parts.fragment, parts.username)
-        if parts.scheme not in ("http", "https") or not parts.hostname or any(rest):
-            raise ValueError("give scheme, host and port alone, such as http://10.0.0.7:8000")
-        _ = parts.port  # raises for one that is no port
-        return url
+    def _url_is_an_address(cls, url: str) -> str:
+        return str(address.parse(url))
+
+
+class ModelSettings(Section):
+    """A name that clients ask for, and the pools that serve it."""
+
+    pools: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        min_length=1, description="share of each pool, such as {stable: 95, canary: 5}"
+    )
+    fallback: str = Field(
+        "", description="model that answers instead while this one is down or full"
+    )
 
 
 class GatewaySettings(Section):
@@ -80,9 +93,17 @@ class GatewaySettings(Section):
 
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: Port = Field(8000, description="port of the API")
+    reuse_port: bool = Field(
+        False, description="let several gateways listen on that port (gptoss gateway --processes)"
+    )
     ops_host: str = Field("127.0.0.1", description="address of /livez, /readyz and /metrics")
     ops_port: Port = Field(8001, description="port of /livez, /readyz and /metrics")
     upstreams: tuple[UpstreamSettings, ...] = Field((), description="the replicas, by model")
+    models: dict[str, ModelSettings] = Field(
+        default_factory=dict,
+        description="names for clients and the pools behind each, with weights; a pool that none"
+        " names is asked for by its own name",
+    )
     engine_key: SecretStr = Field(
         SecretStr(""), description="bearer secret that the engines expect (their VLLM_API_KEY)"
     )
@@ -96,18 +117,50 @@ class GatewaySettings(Section):
         60, description="longest a client may not read what is written to it, s"
     )
     connect_timeout: Seconds = Field(5, description="to open a connection to an engine, s")
+    first_event_timeout: Seconds = Field(
+        120, description="for a stream's first event, the engine's queue and prefill included, s"
+    )
     idle_timeout: Seconds = Field(
-        120, description="longest silence of a streaming engine, queueing and prefill included, s"
+        120, description="longest silence of an engine between two events, s"
     )
     response_timeout: Seconds = Field(
         600, description="for a whole answer that is not streamed, s; as OpenAI's SDK"
     )
-    drain: Seconds = Field(120, description="for open requests to end after SIGTERM, s")
+    total_timeout: Seconds = Field(3600, description="longest that any request may take, s")
 
     @model_validator(mode="after")
     def _secret_is_strong(self) -> Self:
         _strong("engine_key", self.engine_key)
         return self
+
+    @model_validator(mode="after")
+    def _timeouts_agree(self) -> Self:
+        for name in ("first_event_timeout", "idle_timeout", "response_timeout"):
+            if getattr(self, name) > self.total_timeout:
+                raise ValueError(f"{name} is longer than total_timeout: lower it, or raise that")
+        return self
+
+    @model_validator(mode="after")
+    def _models_have_pools(self) -> Self:
+        models = {upstream.pool or upstream.model: upstream.model for upstream in self.upstreams}
+        for upstream in self.upstreams:
+            pool = upstream.pool or upstream.model
+            if models[pool] != upstream.model:
+                raise ValueError(f"upstreams: pool {pool!r} serves two models: give each its own")
+        for name, model in self.models.items():
+            for pool in model.pools.keys() - models.keys():
+                raise ValueError(f"models: {name!r} names pool {pool!r}, of which no upstream is")
+            if not any(model.pools.values()):
+                raise ValueError(f"models: all pools of {name!r} have weight 0")
+            if model.fallback and not self._is_public(model.fallback, models):
+                raise ValueError(f"models: fallback {model.fallback!r} of {name!r} is no model")
+            if model.fallback == name:
+                raise ValueError(f"models: {name!r} is its own fallback")
+        return self
+
+    def _is_public(self, name: str, pools: dict[str, str]) -> bool:
+        hidden = {pool for model in self.models.values() for pool in model.pools}
+        return name in self.models or (name in pools and name not in hidden)
 
 
 class DatabaseSettings(Section):
@@ -120,6 +173,58 @@ class DatabaseSettings(Section):
     snapshot_max_age: Seconds = Field(
         300, description="oldest snapshot of teams and keys with which /readyz is still green, s"
     )
+
+
+class HealthSettings(Section):
+    """When a replica gets no requests, and when it gets them again."""
+
+    interval: Seconds = Field(5, description="between two checks of a replica, s")
+    timeout: Seconds = Field(
+        5, description="for the answer to a check, s; a loaded engine answers late"
+    )
+    failures: int = Field(
+        3, ge=1, description="checks or requests that fail in a row until a replica is out"
+    )
+    ejection: Seconds = Field(2, description="out after failed requests; doubles each time, s")
+    max_ejection: Seconds = Field(60, description="longest time out after failed requests, s")
+    slow_start: Seconds = Field(20, description="until a replica that is back has a full share, s")
+    stall: Seconds = Field(
+        60, description="longest an engine may have running requests and count no token, s"
+    )
+
+
+class QueueSettings(Section):
+    """Who waits in front of a pool of engines, and for how long. By tier of the team."""
+
+    slots: int = Field(128, ge=1, description="requests to one replica at a time, by one gateway")
+    max_waiting: int = Field(1000, ge=0, description="requests that wait, by pool")
+    interactive_wait: Seconds = Field(15, description="longest wait of an interactive request, s")
+    standard_wait: Seconds = Field(60, description="longest wait of a standard request, s")
+    batch_wait: Seconds = Field(300, description="longest wait of a batch request, s")
+    interactive_weight: float = Field(4, gt=0, description="share of an interactive team")
+    standard_weight: float = Field(2, gt=0, description="share of a standard team")
+    batch_weight: float = Field(1, gt=0, description="share of a batch team")
+
+
+class RoutingSettings(Section):
+    """Which replica a request goes to, and when."""
+
+    interval: Seconds = Field(5, description="between two resolutions of a DNS name, s")
+    nameserver: str = Field(
+        "", description="host:port of the DNS server; empty: those of the system"
+    )
+    hold: float = Field(
+        0, ge=0, description="for a pool without a working replica to get one, s; 0: 503 at once"
+    )
+    retries: int = Field(
+        2, ge=0, le=5, description="more replicas tried before a client has its first byte"
+    )
+    retry_ratio: float = Field(
+        0.2, ge=0, le=1, description="most retries per request, so that trouble does not multiply"
+    )
+    retry_floor: float = Field(1, ge=0, description="retries per second beside that")
+    health: HealthSettings = Field(default_factory=HealthSettings)
+    queue: QueueSettings = Field(default_factory=QueueSettings)
 
 
 class OnStoreLoss(StrEnum):
@@ -207,9 +312,27 @@ class Settings(BaseSettings):
     )
     state_dir: Path = Field(
         default_factory=lambda: _xdg("XDG_STATE_HOME", ".local/state"),
-        description="what must be kept: keys, the engine's rendered config, logs",
+        description="what must be kept: keys, ledger and its journal, the engine's config, logs",
+    )
+    drain: Seconds = Field(
+        120,
+        description="for open streams to end after SIGTERM, of a gateway or an engine, s; all grace"
+        " periods follow from it (`gptoss grace`)",
+    )
+    notice: float = Field(
+        0,
+        ge=0,
+        description="for which a gateway that was told to end is unready and still takes requests,"
+        " until whoever balances load has noticed, s",
+    )
+    termination_grace: float = Field(
+        0,
+        ge=0,
+        description="what the platform gives this process between SIGTERM and SIGKILL, s; 0: not"
+        " known. A start is refused where it is too short for the drain",
     )
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    routing: RoutingSettings = Field(default_factory=RoutingSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     quota: QuotaSettings = Field(default_factory=QuotaSettings)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)

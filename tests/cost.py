@@ -67,9 +67,9 @@ async def _measure(home: Path, options: argparse.Namespace) -> None:
         async with aiohttp.ClientSession(headers=headers) as session:
             for stream, count in ((False, options.requests), (True, options.streams)):
                 await _run(session, base, stream, 50, options.at_once)
-                before = _cpu(process.pid)
+                before = cpu_seconds(process.pid)
                 await _run(session, base, stream, count, options.at_once)
-                spent = (_cpu(process.pid) - before) / count * 1e6
+                spent = (cpu_seconds(process.pid) - before) / count * 1e6
                 what = (
                     f"{spent / CHUNKS:6.1f} µs a chunk" if stream else f"{spent:6.0f} µs a request"
                 )
@@ -112,7 +112,7 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
             line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
         ]
         if not length:
-            writer.write(json_answer(404, {}))
+            writer.write(json_answer(200 if b" /health " in head else 404, {}))
             continue
         body = await reader.readexactly(int(length[0].split(b":")[1]))
         if not json.loads(body)["stream"]:
@@ -127,7 +127,7 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.write(chunk(last) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
 
-def _cpu(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Seconds of CPU time of a process, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

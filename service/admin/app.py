@@ -1,5 +1,6 @@
 """The admin API as an ASGI app; whoever serves it opens the database and the port."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -7,7 +8,7 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 
-from service.admin import keys, problems, records, teams
+from service.admin import keys, problems, records, teams, upstreams
 from service.admin.guard import MAX_BODY_BYTES, Guard, refuse_weak
 from service.database.connect import Database
 from service.tenants.directory import Directory
@@ -29,10 +30,11 @@ def create_app(
     directory: Directory,
     database: Database,
     token: SecretStr,
+    replicas: Callable[[], dict[str, Any]] = dict,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> FastAPI:
-    """The API over these teams and this ledger, for who holds `token`.
+    """The API over these teams, this ledger and these `replicas`, for who holds `token`.
 
     `/openapi.json` describes it, to those who hold the token too. The pages that draw it are off:
     they load scripts from elsewhere, into a browser that holds the token.
@@ -54,5 +56,6 @@ def create_app(
     app.include_router(teams.routes(directory))
     app.include_router(keys.routes(directory))
     app.include_router(records.routes(directory, database))
+    app.include_router(upstreams.routes(replicas))
     app.add_middleware(Guard, token=token, max_body_bytes=max_body_bytes)
     return app

@@ -12,6 +12,7 @@ from service import settings
 from service.cli.weights import drawn
 from service.engine import hardware, launcher, tiny
 from service.engine import weights as published_weights
+from service.grace import Grace, check
 from service.models import Model
 from service.models import find as find_model
 from service.profiles import GPU, Choice, Vendor, choose, plan
@@ -52,6 +53,8 @@ def engine(
 ) -> None:
     """Serve a model with vLLM 0.32.0: choose, prove that it fits, and become vLLM."""
     configured = settings.load()
+    grace = Grace(configured.drain)
+    check("engine", grace.engine_termination, configured.termination_grace)
     choice = select(model, profile, dry_run=dry_run)
     if expert_parallel:
         choice = with_expert_parallel(choice)
@@ -67,6 +70,7 @@ def engine(
         served_name=served_model_name,
         offline=offline,
         devices=choice.devices,
+        drain=grace.engine_shutdown,
     )
     if dry_run:
         _show(launch)

@@ -11,11 +11,13 @@ from service.cli import (
     engine,
     fields,
     gateway,
+    grace,
     key,
     profiles,
     settings,
     team,
     up,
+    upstreams,
     usage,
     weights,
 )
@@ -35,6 +37,8 @@ app.command()(profiles.profiles)
 app.command()(profiles.plan)
 app.command()(weights.weights)
 app.command()(fields.fields)
+app.command()(upstreams.upstreams)
+app.command()(grace.grace)
 app.command("settings")(settings.show_settings)
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")

@@ -116,7 +116,7 @@ def _serve(model: str | None, profile: str | None, current: Settings, steps: Ste
     choice = select(model, profile)
     steps.say("profile", choice.reason)
     folder = _provide(choice.model, current, steps)
-    with Stack(choice, current.gateway, current.state_dir) as stack:
+    with Stack(choice, current) as stack:
         steps.begin("engine", f"vLLM starts with profile {choice.profile.name}")
         stack.start_engine(folder, steps.waiting)
         steps.done("engine", "answers")

@@ -11,8 +11,9 @@ from typing import Self
 
 from service.embedded.child import Child, Waiting
 from service.errors import UserError
+from service.grace import ENGINE_EXIT_SECONDS, Grace
 from service.profiles import Choice
-from service.settings import GatewaySettings
+from service.settings import Settings
 
 _GPTOSS = (sys.executable, "-m", "service.cli")
 _HOST = "127.0.0.1"
@@ -20,16 +21,16 @@ _HOST = "127.0.0.1"
 # vLLM's own limit for loading, compiling and capturing is 600 s; a cold disk comes on top.
 _ENGINE_START_SECONDS = 1800.0
 _GATEWAY_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
 
 
 class Stack:
     """The processes of one machine. A context manager: whatever happens, none of them is left."""
 
-    def __init__(self, choice: Choice, settings: GatewaySettings, state_dir: Path) -> None:
+    def __init__(self, choice: Choice, settings: Settings) -> None:
         self._choice = choice
-        self._settings = settings
-        self._state_dir = state_dir
+        self._settings = settings.gateway
+        self._grace = Grace(settings.drain, settings.notice)
+        self._state_dir = settings.state_dir
         self._engine_key = secrets.token_hex(32)
         self._engine_url = f"http://{_HOST}:{_free_port()}"
         self._children: list[Child] = []
@@ -74,7 +75,8 @@ class Stack:
 
     def start_gateway(self, waiting: Waiting) -> None:
         """Start the gateway and wait until it is ready."""
-        upstream = {"model": self._choice.model.name, "url": self._engine_url}
+        slots = self._choice.plan.settings.max_num_seqs
+        upstream = {"model": self._choice.model.name, "url": self._engine_url, "slots": slots}
         env = {
             "GPTOSS_STATE_DIR": str(self._state_dir),
             "GPTOSS_GATEWAY__PORT": str(self._settings.port),
@@ -99,11 +101,14 @@ class Stack:
         newest_first = self._children[::-1]
         try:
             for child in newest_first:
-                drain = self._settings.drain if child.name == "gateway" else 0
-                child.stop(drain + _STOP_SECONDS)
+                child.stop(self._seconds_to_end(child))
         except KeyboardInterrupt:
             for child in newest_first:
                 child.stop(0)
+
+    def _seconds_to_end(self, child: Child) -> float:
+        """The engine has nothing left to do once the gateway has ended."""
+        return self._grace.gateway_termination if child.name == "gateway" else ENGINE_EXIT_SECONDS
 
     def _start(self, name: str, argv: list[str], env: dict[str, str]) -> Child:
         log = self._state_dir / "logs" / f"{name}-{self._settings.port}.log"

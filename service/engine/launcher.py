@@ -9,6 +9,7 @@ YAML keys do not. Secrets (VLLM_API_KEY, HF_TOKEN) stay in the environment; they
 argument and no output of this module.
 """
 
+import math
 import os
 import socket
 import sys
@@ -77,15 +78,20 @@ def render(
     served_name: str | None = None,
     offline: bool = True,
     devices: Sequence[int] = (),
+    drain: float = 0,
 ) -> Launch:
     """The files and the command of one engine. Nothing is written or started.
 
+    `drain` is how long open streams may go on after SIGTERM, s; 0 aborts them, as vLLM would.
     `devices` confines it to some of the machine's cards (a Choice's `devices`).
     """
     config_path = state_dir / "engine" / f"vllm-{port}.yaml"
     return Launch(
         plan=plan,
-        config=_config(plan, str(model_path), host, port, served_name or plan.model.name),
+        config={
+            **_config(plan, str(model_path), host, port, served_name or plan.model.name),
+            "shutdown-timeout": math.ceil(drain),
+        },
         env=_env(plan, offline, devices),
         argv=_argv(plan, config_path),
         config_path=config_path,

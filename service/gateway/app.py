@@ -4,11 +4,12 @@ import asyncio
 import json
 import logging
 import time
+from dataclasses import replace
 
 from service.gateway import errors, policy
 from service.gateway.admission import Admission
 from service.gateway.auth import Authenticator
-from service.gateway.caps import Caps, may_use, scopes_of
+from service.gateway.caps import Caps, scopes_of
 from service.gateway.client import (
     ClientGone,
     ClientStalled,
@@ -18,12 +19,16 @@ from service.gateway.client import (
     read_body,
     until_gone,
 )
+from service.gateway.conversation import conversation
+from service.gateway.destination import Destination, destination, visible
+from service.gateway.dispatch import Dispatch, Job
 from service.gateway.drain import Drain
 from service.gateway.errors import APIError
 from service.gateway.exchange import Exchange
-from service.gateway.proxy import Proxy
+from service.gateway.policy import Asked
 from service.gateway.routes import INFERENCE, MODELS, QUOTA, Route, dialect_of
-from service.gateway.upstreams import Upstream, Upstreams
+from service.routing.pool import Pool
+from service.routing.upstreams import Upstreams
 from service.settings import GatewaySettings
 from service.telemetry.metrics import Metrics
 from service.tenants.principal import Principal
@@ -42,18 +47,20 @@ class Gateway:
         authenticator: Authenticator,
         admission: Admission,
         upstreams: Upstreams,
-        proxy: Proxy,
+        dispatch: Dispatch,
         metrics: Metrics,
         drain: Drain,
+        most_open: int,
     ) -> None:
         self._settings = settings
         self._bounds = policy.Bounds(settings.max_choices, settings.max_json_depth)
         self._authenticator = authenticator
         self._admission = admission
         self._upstreams = upstreams
-        self._proxy = proxy
+        self._dispatch = dispatch
         self._metrics = metrics
         self._drain = drain
+        self._most_open = most_open
         self._started = int(time.time())
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -103,6 +110,8 @@ class Gateway:
             raise errors.wrong_method(scope["method"], route.path, "POST")
         if self._drain.draining:
             raise errors.draining()
+        if self._drain.open > self._most_open:
+            raise errors.gateway_full(self._most_open)
         principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
         body = await read_body(
             receive,
@@ -116,41 +125,45 @@ class Gateway:
     async def _infer(
         self, route: Route, body: bytes, principal: Principal, exchange: Exchange
     ) -> None:
-        """Decide, reserve, relay."""
+        """Decide, reserve, dispatch."""
         models: list[str] = []
         try:
             asked = policy.read(route, body, self._bounds)
-            upstream = self._pick(principal, asked.model)
+            key = conversation(principal.team.name, asked.beginning)
+            place = self._destination(principal, asked, key)
+            if place.reason:
+                self._metrics.fallbacks.labels(asked.model, place.model, place.reason).inc()
+                asked = replace(asked, model=place.model)
             models.append(asked.model)
             exchange.model = asked.model
             scopes = scopes_of(principal, asked.model)
             caps, prompt = Caps.of(principal, scopes), self._admission.prompt(principal, asked)
-            request = policy.compose(asked, caps, prompt)
+            request = policy.compose(asked, caps, prompt, place.pool.model)
         except APIError:
             exchange.headers = await self._admission.headers(principal, models)
             raise
         tab = await self._admission.admit(exchange.id, principal, asked, scopes, caps, prompt)
         exchange.admitted(tab)
-        await self._proxy.relay(request, upstream, exchange, tab)
+        exchange.headers += place.headers
+        work = _work(principal, asked, prompt)
+        await self._dispatch.run(Job(request, place.pool, key, work, exchange, tab))
 
-    def _pick(self, principal: Principal, model: str) -> Upstream:
-        """The replica for a caller. Raises `APIError`: 404, or 403 for what is not its to use."""
-        if model in self._upstreams.models and not may_use(principal, model):
-            raise errors.model_not_allowed(model, principal.team.name)
-        upstream = self._upstreams.pick(model)
-        if upstream is None:
-            raise errors.unknown_model(model, self._visible(principal))
-        return upstream
+    def _destination(self, principal: Principal, asked: Asked, key: int | None) -> Destination:
+        team = principal.team
+        work = _work(principal, asked, self._admission.prompt(principal, asked))
 
-    def _visible(self, principal: Principal) -> list[str]:
-        return [name for name in self._upstreams.models if may_use(principal, name)]
+        def is_full(pool: Pool) -> bool:
+            return pool.turnstile.would_refuse(team.name, team.tier, work)
+
+        return destination(self._upstreams.catalog, principal, asked.model, key, is_full)
 
     async def _answer_quota(self, method: str, scope: Message, exchange: Exchange) -> None:
         exchange.route = "quota"
         if method != "GET":
             raise errors.wrong_method(method, QUOTA, "GET")
         principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
-        document = await self._admission.quota(principal, self._visible(principal))
+        names = visible(self._upstreams.catalog, principal)
+        document = await self._admission.quota(principal, names)
         await exchange.answer(200, json.dumps(document).encode())
 
     async def _answer_models(
@@ -161,7 +174,8 @@ class Gateway:
         if method != "GET":
             raise errors.wrong_method(method, path, "GET")
         principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
-        known = {name: self._model_card(name) for name in self._visible(principal)}
+        names = visible(self._upstreams.catalog, principal)
+        known = {name: self._model_card(name) for name in names}
         if path == MODELS:
             document: dict[str, object] = {"object": "list", "data": list(known.values())}
         else:
@@ -193,7 +207,15 @@ class Gateway:
                 "team": exchange.principal.team.name if exchange.principal else None,
                 "status": int(status),
                 "outcome": exchange.outcome,
+                "replica": exchange.replica,
                 "seconds": round(seconds, 4),
                 "first_event_seconds": round(first - exchange.started_at, 4) if first else None,
             },
         )
+
+
+def _work(principal: Principal, asked: Asked, prompt: int) -> int:
+    """What a request is to an engine, tokens: an answer is rarely as long as it may become."""
+    usual = principal.team.default_output
+    output = usual if asked.output is None else min(asked.output, usual)
+    return prompt + output * asked.choices * asked.prompts

@@ -9,6 +9,8 @@ class Drain:
     """Counts the open requests, and tells when the last one ended."""
 
     def __init__(self) -> None:
+        self.ending = False
+        """Whether it was told to end: it is not ready any more, and may take requests still."""
         self.draining = False
         self.open = 0
         self._idle = asyncio.Event()
@@ -26,12 +28,19 @@ class Drain:
             if not self.open:
                 self._idle.set()
 
+    async def give_notice(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Be unready and take requests all the same, at most until `hurry` is set."""
+        self.ending = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await hurry.wait()
+
     async def finish(self, seconds: float, hurry: asyncio.Event) -> bool:
         """Take no new work and wait for what is open, at most until `hurry` is set.
 
         False where some of it was not done by then.
         """
-        self.draining = True
+        self.ending = self.draining = True
         if self.open:
             waiting = [asyncio.ensure_future(event.wait()) for event in (self._idle, hurry)]
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,7 @@
 """Errors as clients expect them: OpenAI's bodies and codes, and Anthropic's on its routes."""
 
 import json
+import math
 from dataclasses import dataclass, field
 
 from service.gateway.routes import Dialect
@@ -253,6 +254,16 @@ def draining() -> APIError:
     )
 
 
+def gateway_full(most: int) -> APIError:
+    return APIError(
+        503,
+        f"This gateway has {most} requests open and no descriptors for more: try again shortly.",
+        type="server_error",
+        code="gateway_full",
+        headers=_retry_after(1),
+    )
+
+
 def drained() -> APIError:
     return APIError(
         503,
@@ -279,6 +290,44 @@ def engine_overloaded(model: str) -> APIError:
         type="server_error",
         code="engine_overloaded",
         headers={"retry-after": "5"},
+    )
+
+
+def crowded(model: str, retry_after: float) -> APIError:
+    return APIError(
+        503,
+        f"{model} is used to the full by everybody: try again in {math.ceil(retry_after)} s.",
+        type="server_error",
+        code="model_overloaded",
+        headers=_retry_after(retry_after),
+    )
+
+
+def team_crowded(model: str, retry_after: float) -> APIError:
+    return APIError(
+        429,
+        f"Your team has more requests waiting for {model} than its share: try again in"
+        f" {math.ceil(retry_after)} s, or send fewer at a time.",
+        type="requests",
+        code="queue_full",
+        headers=_retry_after(retry_after),
+    )
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {
+        "retry-after": str(math.ceil(seconds)),
+        "retry-after-ms": str(math.ceil(seconds * 1000)),
+    }
+
+
+def took_too_long(model: str, seconds: float) -> APIError:
+    return APIError(
+        504,
+        f"The answer of {model} took longer than {seconds:g} s, which is the most that is allowed:"
+        " ask for less at once.",
+        type="server_error",
+        code="request_timeout",
     )
 
 

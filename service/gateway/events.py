@@ -46,3 +46,8 @@ class EventStream:
         return any(
             events.startswith(marker) or b"\n" + marker in events for marker in self._terminal
         )
+
+
+def is_comment(events: bytes) -> bool:
+    """Whether there is nothing in whole events but comments, which keep a connection alive."""
+    return events.startswith(b":") and b"\ndata:" not in events

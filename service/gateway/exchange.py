@@ -45,9 +45,12 @@ class Exchange:
         self.status = 0
         self.route = "none"
         self.model = "none"
+        self.replica: str | None = None
         self.principal: Principal | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.streaming = False
+        self.begun = False
+        """Whether the client was sent a part of an answer: then nobody else can give another."""
         self._tab: Tab | None = None
         self.outcome = "ok"
 
@@ -70,22 +73,28 @@ class Exchange:
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
         """Send a whole JSON answer."""
+        self.begun = True
         length = (b"content-length", str(len(body)).encode())
         await self._start(status, (_JSON, length, *headers))
         await self._body(body, more=False)
 
-    async def stream(self) -> None:
-        """Begin a stream of events."""
-        self.streaming = True
-        await self._start(200, _STREAM)
-
     async def write(self, events: bytes) -> None:
-        """Pass events on. Waits while the client reads more slowly than they come.
+        """Pass events of a stream on. Waits while the client reads more slowly than they come.
 
         Raises `ClientStalled` when it reads nothing at all for too long.
         """
-        if self.first_byte_at is None:
+        if not self.begun:
+            self.begun = True
             self.first_byte_at = time.perf_counter()
+        await self._pass_on(events)
+
+    async def comment(self, comments: bytes) -> None:
+        """Pass on what keeps a stream alive and is no part of an answer. Waits and raises alike."""
+        await self._pass_on(comments)
+
+    async def _pass_on(self, events: bytes) -> None:
+        if not self.streaming:
+            await self._begin_stream()
         if not self._is_full():  # then it does not wait, and most chunks need no time limit
             await self._body(events, more=True)
             return
@@ -117,6 +126,10 @@ class Exchange:
         """Close the connection: this client cannot be told anything."""
         self._abort()
         await asyncio.sleep(0)  # for the server to notice, which would complain of half an answer
+
+    async def _begin_stream(self) -> None:
+        self.streaming = True
+        await self._start(200, _STREAM)
 
     async def _body(self, body: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})

@@ -1,14 +1,14 @@
-"""What operators ask the gateway, on a port of its own: `/livez`, `/readyz`, `/metrics`."""
+"""What operators ask the gateway, on a port of its own: probes, metrics, and its upstreams."""
 
 import json
 from collections.abc import Callable
 
-from aiohttp import ClientSession
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.gateway.client import Message, Receive, Send
 from service.gateway.drain import Drain
-from service.gateway.upstreams import Upstreams
+from service.routing.picture import picture
+from service.routing.upstreams import Upstreams
 from service.telemetry.metrics import Metrics
 
 _TEXT = "text/plain; charset=utf-8"
@@ -23,13 +23,11 @@ class Ops:
     def __init__(
         self,
         upstreams: Upstreams,
-        session: ClientSession,
         metrics: Metrics,
         drain: Drain,
         stale: Callable[[], str | None],
     ) -> None:
         self._upstreams = upstreams
-        self._session = session
         self._metrics = metrics
         self._drain = drain
         self._stale = stale
@@ -40,27 +38,32 @@ class Ops:
             case "/livez":
                 await _answer(send, 200, b"ok\n")
             case "/readyz":
-                reason = await self._unready()
+                reason = self._unready()
                 await _answer(send, 503 if reason else 200, (reason or "ready").encode() + b"\n")
+            case "/upstreams":
+                body = json.dumps(picture(self._upstreams)).encode()
+                await _answer(send, 200, body, "application/json")
             case "/metrics":
                 await _answer(
                     send, 200, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST
                 )
             case _:
-                body = json.dumps({"error": "there is /livez, /readyz and /metrics"}).encode()
+                there_is = "there is /livez, /readyz, /upstreams and /metrics"
+                body = json.dumps({"error": there_is}).encode()
                 await _answer(send, 404, body, "application/json")
 
-    async def _unready(self) -> str | None:
-        if self._drain.draining:
+    def _unready(self) -> str | None:
+        if self._drain.ending:
             return f"draining, {self._drain.open} requests open"
         if stale := self._stale():
             return stale
-        if not self._upstreams.models:
+        models = self._upstreams.catalog.models
+        if not models:
             return "no upstream is configured: set GPTOSS_GATEWAY__UPSTREAMS"
         # With one model served it can do some of its work: every gateway sees the same engines, and
         # turning all of them unready would take the healthy models down too.
-        if not await self._upstreams.any_is_healthy(self._session):
-            return f"no healthy engine of {', '.join(self._upstreams.models)}"
+        if not self._upstreams.ready:
+            return f"no healthy engine of {', '.join(models)}"
         return None
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from service.gateway import errors
 from service.gateway.caps import Caps
+from service.gateway.conversation import beginning
 from service.gateway.depth import is_deeper
 from service.gateway.routes import Dialect, Route
 from service.gateway.usage import Shown
@@ -51,17 +52,23 @@ class Asked:
     fields: dict[str, msgspec.Raw]
     size: int
     """Bytes of the whole body."""
+    beginning: bytes = b""
+    """How its conversation begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it goes to the engine. `body` is JSON; lower `priority` is served earlier."""
+    """A request as it goes to the engine. `body` is JSON; lower `priority` is served earlier.
+
+    `may_be_empty` is one that can be answered without generating a token.
+    """
 
     route: Route
     model: str
     stream: bool
     body: bytes
     priority: int = 0
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +106,13 @@ def read(route: Route, body: bytes, bounds: Bounds) -> Asked:
         _shown(fields),
         {name: raw for name, raw in fields.items() if name in route.fields.passed},
         len(body),
+        beginning(fields),
     )
 
 
-def compose(asked: Asked, caps: Caps, prompt: int) -> Request:
-    """The engine's request. `prompt` is the estimate of its prompt, tokens.
+def compose(asked: Asked, caps: Caps, prompt: int, engine_model: str) -> Request:
+    """The engine's request. `prompt` is the estimate of its prompt, tokens; `engine_model` is what
+    the engine calls the model.
 
     Raises `APIError` (400) for more context, output or effort than the team may ask for.
     """
@@ -117,7 +126,11 @@ def compose(asked: Asked, caps: Caps, prompt: int) -> Request:
         _ask_for_usage(fields)
     if caps.cache_salt and route.salted:
         fields["cache_salt"] = msgspec.Raw(_encode(caps.cache_salt))
-    return Request(route, asked.model, asked.stream, _encode(fields), caps.priority)
+    if engine_model != asked.model:
+        fields["model"] = msgspec.Raw(_encode(engine_model))
+    may_be_empty = route.counts_only or asked.output == 0
+    body = _encode(fields)
+    return Request(route, asked.model, asked.stream, body, caps.priority, may_be_empty)
 
 
 def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:

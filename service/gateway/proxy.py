@@ -8,6 +8,7 @@ decides anything here.
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import (
@@ -17,17 +18,18 @@ from aiohttp import (
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
-    ServerTimeoutError,
     TCPConnector,
 )
 
 from service.gateway import errors
 from service.gateway.errors import APIError
-from service.gateway.events import EventStream
+from service.gateway.events import EventStream, is_comment
 from service.gateway.exchange import Exchange
+from service.gateway.failure import EngineFailed, Fault
+from service.gateway.opening import Opening
+from service.gateway.patience import Patience
 from service.gateway.policy import Request
 from service.gateway.tab import Tab
-from service.gateway.upstreams import Upstream
 from service.settings import GatewaySettings
 
 # Shorter than the 5 s after which vLLM closes an idle connection by default: a request that meets
@@ -58,93 +60,125 @@ class Proxy:
         if secret := settings.engine_key.get_secret_value():
             self._headers["authorization"] = f"Bearer {secret}"
 
-    async def relay(
-        self, request: Request, upstream: Upstream, exchange: Exchange, tab: Tab
+    async def attempt(
+        self,
+        request: Request,
+        url: str,
+        exchange: Exchange,
+        tab: Tab,
+        begun: Callable[[], None],
     ) -> None:
-        """Have `upstream` answer `request`, through `exchange`; `tab` reads what it used.
+        """Have the engine at `url` answer `request`, through `exchange`; `tab` reads what it used.
 
-        Raises `APIError` for an engine that cannot be reached, refuses, fails, falls silent or ends
-        early, also when part of the answer was already passed on. However this ends, cancellation
-        included, the engine's connection is closed or back in the pool: that is what makes vLLM
-        abort a request nobody waits for.
+        `begun` is called once it has begun to answer. Raises `EngineFailed` for an engine that
+        cannot be reached, refuses, fails, falls silent or ends early, also when part of the answer
+        was already passed on, and `APIError` for what is the client's to mend. However this ends,
+        cancellation included, the engine's connection is closed or back in the pool: that is what
+        makes vLLM abort a request nobody waits for.
         """
         model, limits = request.model, self._settings
         # For all of an answer, or for the beginning of a stream, which a hanging engine may keep
         # from beginning by not even reading the request.
-        deadline = limits.idle_timeout if request.stream else limits.response_timeout
+        first = limits.first_event_timeout if request.stream else limits.response_timeout
+        tab.meter.worked = True  # until the contrary is known
+        patience = Patience(first, limits.idle_timeout)
         try:
-            with upstream.request():
-                tab.meter.worked = True  # until the contrary is known
-                async with (
-                    asyncio.timeout(deadline) as timer,
-                    self._post(request, upstream, exchange) as response,
-                ):
-                    if request.stream:
-                        timer.reschedule(None)  # from here the idle timeout watches
-                    await _pass_on(request, response, exchange, tab)
+            async with patience, self._post(request, url, exchange) as response:
+                await _pass_on(request, response, exchange, tab, patience, begun)
         except (ClientConnectorError, ConnectionTimeoutError):
             tab.meter.worked = False
-            raise errors.engine_unreachable(model) from None
-        except ServerTimeoutError:
-            raise errors.engine_silent(model, limits.idle_timeout) from None
+            raise EngineFailed(Fault.UNREACHABLE, errors.engine_unreachable(model)) from None
         except TimeoutError:
-            raise errors.engine_silent(model, deadline) from None
+            raise EngineFailed(
+                Fault.SILENT, errors.engine_silent(model, patience.seconds)
+            ) from None
         except (ClientError, ConnectionError):
-            raise errors.engine_cut(model) from None
+            raise EngineFailed(Fault.CUT, errors.engine_cut(model)) from None
 
-    def _post(self, request: Request, upstream: Upstream, exchange: Exchange) -> Any:
-        idle = self._settings.idle_timeout if request.stream else None
+    def _post(self, request: Request, url: str, exchange: Exchange) -> Any:
         headers = self._headers | {"x-request-id": exchange.id}
         if request.priority:
             # vLLM's own header: it counts on all routes, while only some have the body field.
             headers["x-vllm-priority"] = str(request.priority)
         return self._session.post(
-            upstream.url + request.route.path,
+            url + request.route.path,
             data=request.body,
             headers=headers,
-            timeout=ClientTimeout(sock_connect=self._settings.connect_timeout, sock_read=idle),
+            timeout=ClientTimeout(sock_connect=self._settings.connect_timeout),
             allow_redirects=False,
         )
 
 
 async def _pass_on(
-    request: Request, response: ClientResponse, exchange: Exchange, tab: Tab
+    request: Request,
+    response: ClientResponse,
+    exchange: Exchange,
+    tab: Tab,
+    patience: Patience,
+    begun: Callable[[], None],
 ) -> None:
     if response.status != 200:
         tab.meter.worked = False
         raise _refusal(request.model, response.status, await response.read())
     match response.content_type:
         case "text/event-stream":
-            await _pass_events(request, response, exchange, tab)
+            await _pass_events(request, response, exchange, tab, patience, begun)
         case "application/json":
             body = await response.read()
             tab.meter.answer(body)
+            if tab.meter.is_empty and not request.may_be_empty:
+                raise _ending(request.model)
+            begun()
             exchange.settle()
             await exchange.answer(200, body)
         case _:
-            raise errors.engine_failed(request.model, response.status)
+            error = errors.engine_failed(request.model, response.status)
+            raise EngineFailed(Fault.FAILED, error)
 
 
 async def _pass_events(
-    request: Request, response: ClientResponse, exchange: Exchange, tab: Tab
+    request: Request,
+    response: ClientResponse,
+    exchange: Exchange,
+    tab: Tab,
+    patience: Patience,
+    begun: Callable[[], None],
 ) -> None:
     events, meter = EventStream(exchange.dialect), tab.meter
-    await exchange.stream()
+    opening = Opening(request, meter)
     async for data in response.content.iter_any():
         whole = events.feed(data)
-        shown = meter.feed(whole) if whole else b""
+        if not whole:
+            continue
+        if is_comment(whole):
+            # The engine's way to say that the request waits; it is no sign that it works on it.
+            await exchange.comment(whole)
+            continue
+        shown = meter.feed(whole)
+        if not opening.is_over:
+            shown = opening.feed(shown, events.complete)
+            if not opening.is_over:
+                continue
+            if opening.is_empty:
+                raise _ending(request.model)
+            begun()
+        patience.renew()
         if events.complete:
             if meter.failed:
                 exchange.outcome = "engine_error"
             exchange.settle()
-        if shown:
+        if shown or events.complete:
             await exchange.write(shown)
         if events.complete:
             # What goes wrong from here on is no business of a client that has all of its answer.
             await exchange.finish()
             await _read_off(response)
             return
-    raise errors.engine_cut(request.model)
+    raise EngineFailed(Fault.CUT, errors.engine_cut(request.model))
+
+
+def _ending(model: str) -> EngineFailed:
+    return EngineFailed(Fault.ENDING, errors.engine_unreachable(model))
 
 
 async def _read_off(response: ClientResponse) -> None:
@@ -154,12 +188,12 @@ async def _read_off(response: ClientResponse) -> None:
             await response.read()
 
 
-def _refusal(model: str, status: int, body: bytes) -> APIError:
+def _refusal(model: str, status: int, body: bytes) -> APIError | EngineFailed:
     """An engine's error answer, in our words where it is not the client's to mend."""
     if status == 503:
-        return errors.engine_overloaded(model)
+        return EngineFailed(Fault.FULL, errors.engine_overloaded(model))
     if status not in _CLIENT_ERRORS:
-        return errors.engine_failed(model, status)
+        return EngineFailed(Fault.FAILED, errors.engine_failed(model, status))
     message, param = _complaint(body)
     code = "context_length_exceeded" if "maximum context length" in message else None
     return APIError(status, message, param=param, code=code)

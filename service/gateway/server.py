@@ -6,7 +6,8 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import uvicorn
@@ -15,15 +16,24 @@ import uvloop
 from service.admin.app import create_app
 from service.gateway.app import Gateway
 from service.gateway.backing import open_backing
+from service.gateway.dispatch import Dispatch
 from service.gateway.drain import Drain
 from service.gateway.listener import BACKLOG, bind
 from service.gateway.ops import Ops
 from service.gateway.protocol import BoundedProtocol
 from service.gateway.proxy import Proxy, open_session
-from service.gateway.upstreams import Upstreams
+from service.gateway.reload import follow_file
+from service.grace import Grace, check
+from service.routing.picture import picture
+from service.routing.prober import Prober
+from service.routing.series import series
+from service.routing.upstreams import Upstreams
 from service.settings import Settings
 from service.telemetry.conservation import Conservation
 from service.telemetry.metrics import Metrics
+
+# For checks of replicas, stores, and connections without a request.
+_SPARE_FILES = 0.15
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +57,9 @@ def run(settings: Settings) -> None:
 
     Raises `UserError` for a port that is taken, or a store that cannot be used.
     """
-    _allow_many_files()
+    grace = Grace(settings.drain, settings.notice)
+    check("gateway", grace.gateway_termination, settings.termination_grace)
+    most_open = _allow_many_files()
     gateway, admin = settings.gateway, settings.admin
     addresses = [
         (gateway.host, gateway.port, "GPTOSS_GATEWAY__PORT"),
@@ -59,46 +71,67 @@ def run(settings: Settings) -> None:
         contextlib.ExitStack() as sockets,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        listeners = [sockets.enter_context(bind(*address)) for address in addresses]
-        runner.run(_serve(settings, listeners))
+        shared = gateway.reuse_port
+        listeners = [
+            sockets.enter_context(bind(*address, shared=shared and address == addresses[0]))
+            for address in addresses
+        ]
+        runner.run(_serve(settings, listeners, most_open))
 
 
-async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
+async def _serve(settings: Settings, listeners: list[socket.socket], most_open: int) -> None:
     metrics, drain = Metrics(), Drain()
-    upstreams = Upstreams(settings.gateway.upstreams)
     stop = _stop_signal()
     async with open_session() as session, open_backing(settings, metrics) as backing:
+        prober = Prober(session, settings.routing.health, Conservation(metrics).read)
+        upstreams = Upstreams(settings.gateway, settings.routing, prober)
+        metrics.show(lambda: series(upstreams))
         gateway = Gateway(
             settings.gateway,
             backing.authenticator,
             backing.admission,
             upstreams,
-            Proxy(session, settings.gateway),
+            Dispatch(Proxy(session, settings.gateway), settings.gateway, settings.routing, metrics),
             metrics,
             drain,
+            most_open,
         )
-        ops = Ops(upstreams, session, metrics, drain, backing.stale)
-        apps: list[ASGI] = [gateway, ops]
+        apps: list[ASGI] = [gateway, Ops(upstreams, metrics, drain, backing.stale)]
         if settings.admin.token.get_secret_value():
-            apps.append(create_app(backing.directory, backing.database, settings.admin.token))
+            admin = create_app(
+                backing.directory,
+                backing.database,
+                settings.admin.token,
+                lambda: picture(upstreams),
+            )
+            apps.append(admin)
         servers = [_server(app) for app in apps]
+        keepers: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            *backing.tasks,
+            upstreams.run,
+            lambda: follow_file(upstreams.apply),
+        ]
         async with asyncio.TaskGroup() as tasks:
-            engines = [(replica.model, replica.url) for replica in settings.gateway.upstreams]
-            watch = Conservation(engines, session, metrics).watch
-            background = [tasks.create_task(task()) for task in (*backing.tasks, watch)]
+            background = [tasks.create_task(keep()) for keep in keepers]
             for server, listener in zip(servers, listeners, strict=True):
                 tasks.create_task(server.serve(sockets=[listener]))
             await stop.wait()
             stop.clear()
-            log.info("draining", extra={"open": drain.open, "seconds": settings.gateway.drain})
-            if not await drain.finish(settings.gateway.drain, hurry=stop):
-                log.warning("the drain is over, cutting", extra={"open": drain.open})
+            await _drain(settings, drain, stop)
             for server in servers:
                 server.should_exit = True
             await drain.emptied()
             await backing.finish()
             for task in background:
                 task.cancel()
+
+
+async def _drain(settings: Settings, drain: Drain, stop: asyncio.Event) -> None:
+    """Take no new work and let what is open end. Another signal ends the wait."""
+    log.info("draining", extra={"open": drain.open, "seconds": settings.drain})
+    await drain.give_notice(settings.notice, hurry=stop)
+    if not await drain.finish(settings.drain, hurry=stop):
+        log.warning("the drain is over, cutting", extra={"open": drain.open})
 
 
 def _server(app: ASGI) -> _Server:
@@ -117,10 +150,17 @@ def _server(app: ASGI) -> _Server:
     return _Server(uvicorn.Config(app, **config))
 
 
-def _allow_many_files() -> None:
-    """A stream takes two descriptors, and the usual soft limit is 1,024."""
+def _allow_many_files() -> int:
+    """Raise the limit of descriptors as far as may be. Returns how many requests that is good for.
+
+    A stream takes two, and the usual soft limit is 1,024. Where they run out no replica can be
+    reached, and it would look as if that were the replicas' fault.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return int(hard * (1 - _SPARE_FILES)) // 2
 
 
 def _stop_signal() -> asyncio.Event:

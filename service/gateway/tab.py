@@ -47,10 +47,24 @@ class Tab:
         self.asked = asked
         self.reservation = reservation
         self.headers = headers
-        self.meter = Meter(asked.route.dialect, asked.shown, asked.choices, asked.prompts)
+        self.meter = self._new_meter()
         self._started = time.perf_counter()
         self._pace = pace
         self._pay: Callable[[Bill], None] | None = pay
+
+    @property
+    def spent(self) -> int:
+        """Tokens that an engine has worked off so far, as far as it has said."""
+        usage = self.meter.usage or _NOTHING
+        return usage.prompt + usage.completion
+
+    def restart(self) -> None:
+        """Another replica begins the answer anew: what the last one used is not the client's."""
+        self.meter = self._new_meter()
+
+    def _new_meter(self) -> Meter:
+        asked = self.asked
+        return Meter(asked.route.dialect, asked.shown, asked.choices, asked.prompts)
 
     @property
     def seconds(self) -> float:

@@ -129,6 +129,7 @@ class Meter:
         prompts: int = 1,
     ) -> None:
         self._shown = shown
+        self._reports_at_end = dialect is not Dialect.OPENAI
         self._choices = choices
         self._single = choices * prompts == 1
         self._by_choice: dict[int, Usage] = {}
@@ -151,6 +152,23 @@ class Meter:
             with contextlib.suppress(msgspec.DecodeError):
                 self._usage = _decode_counts(unread).usage()
         return self._usage
+
+    @property
+    def begun(self) -> bool:
+        """Whether a token was generated, as far as can be known: some do not say before the end."""
+        if self._reports_at_end:
+            return self.pieces > 0 or self.final
+        usage = self.usage
+        return usage is None or usage.completion > 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the engine has said that all of its answer is no token at all.
+
+        The last token of an answer, which says that it ends, is counted: there always is one.
+        """
+        usage = self.usage
+        return self.final and usage is not None and usage.completion == 0
 
     def answer(self, body: bytes) -> None:
         """Read a whole JSON answer."""

@@ -22,7 +22,6 @@ COMMON: Final[Mapping[str, object]] = MappingProxyType(
         "disable-fastapi-docs": True,
         "disable-access-log-for-endpoints": "/health,/metrics",
         "fingerprint-mode": "none",
-        "shutdown-timeout": 120,
         "sse-keep-alive-interval": 10,
         "logging-config": {"formatter": "json"},
         "custom-histogram-buckets": {"inter_token_latency": list(ITL_BUCKETS)},
@@ -54,7 +53,6 @@ COMMON_WHY: Final[Mapping[str, str]] = MappingProxyType(
         "enable-prompt-tokens-details": "cached prompt tokens are billed apart",
         "disable-fastapi-docs": "the engine's port is internal: fewer open routes",
         "fingerprint-mode": "vLLM's own would tell tenants the version and the parallelism",
-        "shutdown-timeout": "0, the default, aborts every open stream on SIGTERM",
         "sse-keep-alive-interval": "a queued stream stays visibly alive to proxies and clients",
         "custom-histogram-buckets": "vLLM's begin at 10 ms; gpt-oss is often faster than that",
         "fail-on-environ-validation": "most published gpt-oss variables no longer exist and would "

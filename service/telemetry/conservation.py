@@ -6,55 +6,29 @@ share the engines: `max by (model, kind) (gptoss_gateway_engine_tokens_total) - 
 (gptoss_gateway_tokens_total)`, for the kinds `prompt` and `completion`.
 """
 
-import asyncio
-import re
-from collections import Counter
-from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
-
+from service.routing.engine_page import EnginePage
+from service.routing.replica import Replica
 from service.telemetry.metrics import Metrics
-
-EVERY_SECONDS = 10.0
-_SCRAPE = ClientTimeout(total=5)
-# The whole page is large, and of it these two lines are wanted.
-_TOTAL = re.compile(rb"^vllm:(prompt|generation)_tokens_total\{[^}\n]*\} (\S+)$", re.MULTILINE)
-_KINDS = {b"prompt": "prompt", b"generation": "completion"}
 
 
 class Conservation:
-    """Follows the engines' own counters of tokens: of each engine its model and its URL."""
+    """Follows the engines' own counters of tokens."""
 
-    def __init__(
-        self, engines: Iterable[tuple[str, str]], session: ClientSession, metrics: Metrics
-    ) -> None:
-        self._engines = list(engines)
-        self._session = session
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._seen: dict[tuple[str, str], int] = {}
+        # With the replica goes what was seen of it.
+        self._seen: WeakKeyDictionary[Replica, EnginePage] = WeakKeyDictionary()
 
-    async def watch(self) -> None:
-        """Read all engines every now and then, until cancelled."""
-        while True:
-            await asyncio.gather(*(self._read(model, url) for model, url in self._engines))
-            await asyncio.sleep(EVERY_SECONDS)
-
-    async def _read(self, model: str, url: str) -> None:
-        totals: Counter[str] = Counter()  # an engine with several ranks has a line for each
-        try:
-            async with self._session.get(f"{url}/metrics", timeout=_SCRAPE) as response:
-                page = await response.read()
-            for kind, value in _TOTAL.findall(page):
-                totals[_KINDS[kind]] += int(float(value))
-        except (ClientError, TimeoutError, ValueError, OverflowError):
-            return  # whether an engine is well is not for here to say
-        for kind, total in totals.items():
-            self._advance(model, url, kind, total)
-
-    def _advance(self, model: str, url: str, kind: str, total: int) -> None:
-        """Count what was added since the last time. An engine that restarted begins at 0."""
-        before = self._seen.get((url, kind))
-        self._seen[url, kind] = total
+    def read(self, replica: Replica, page: EnginePage) -> None:
+        """Take in what an engine says of itself. One that restarted begins at 0."""
+        before = self._seen.get(replica)
+        self._seen[replica] = page
         if before is not None:
-            added = total - before if total >= before else total
-            self._metrics.engine_tokens.labels(model, kind).inc(added)
+            self._count(replica, "prompt", before.prompt_tokens, page.prompt_tokens)
+            self._count(replica, "completion", before.generation_tokens, page.generation_tokens)
+
+    def _count(self, replica: Replica, kind: str, before: int, now: int) -> None:
+        added = now - before if now >= before else now
+        self._metrics.engine_tokens.labels(replica.model, kind).inc(added)

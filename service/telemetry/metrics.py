@@ -1,5 +1,7 @@
 """The gateway's metrics. Labels are bounded: routes and outcomes are ours, models the served."""
 
+from collections.abc import Callable, Iterable
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -9,11 +11,24 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 # Seconds. They hold MLPerf's bounds for interactive and server scenarios (0.5, 2 and 3 s).
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 120)
 _STORE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5)
+_WAIT = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _DURATION = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+
+
+class _Shown(Collector):
+    """Series that are made when somebody looks, of what comes and goes meanwhile."""
+
+    def __init__(self, make: Callable[[], Iterable[Metric]]) -> None:
+        self._make = make
+
+    def collect(self) -> Iterable[Metric]:
+        return self._make()
 
 
 class Metrics:
@@ -51,6 +66,31 @@ class Metrics:
             "gptoss_gateway_quota_refused",
             "Requests refused, by the place and the kind of the limit that was in the way.",
             ("scope", "limit"),
+            registry=self.registry,
+        )
+        self.crowded = Counter(
+            "gptoss_gateway_queue_refused",
+            "Requests that found no place in line, by why: full, late, displaced or expired.",
+            ("model", "reason"),
+            registry=self.registry,
+        )
+        self.queue_seconds = Histogram(
+            "gptoss_gateway_queue_seconds",
+            "What requests waited in line for a replica.",
+            ("model",),
+            buckets=_WAIT,
+            registry=self.registry,
+        )
+        self.retries = Counter(
+            "gptoss_gateway_retries",
+            "Requests sent to another replica, by what went wrong with the one before.",
+            ("model", "fault"),
+            registry=self.registry,
+        )
+        self.fallbacks = Counter(
+            "gptoss_gateway_fallbacks",
+            "Requests answered by the fallback of the model they asked for.",
+            ("model", "fallback", "reason"),
             registry=self.registry,
         )
         self.settlements = Counter(
@@ -124,3 +164,7 @@ class Metrics:
             "Times the keys could not be refreshed; the last snapshot stayed in force.",
             registry=self.registry,
         )
+
+    def show(self, make: Callable[[], Iterable[Metric]]) -> None:
+        """Have `make` called at each scrape, for series of replicas that come and go."""
+        self.registry.register(_Shown(make))

@@ -17,6 +17,11 @@ PROMPT, COMPLETION = 7, 3
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"hello"}}]}\n\n'
 """What a client sees; the engine also says in each event how much it has used."""
+TOKENS = {
+    "/v1/responses": b'event: response.output_text.delta\ndata: {"delta":"hello"}\n\n',
+    "/v1/messages": b'event: content_block_delta\ndata: {"delta":{"text":"hello"}}\n\n',
+}
+"""The same on routes whose events do not say what was used."""
 DONE = b"data: [DONE]\n\n"
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -38,8 +43,10 @@ class Call:
     """Events of the answer so far."""
 
     def event(self) -> bytes:
-        """The next event, with one token more."""
+        """The next event, with one token more, as the route has it."""
         self.sent += 1
+        if self.path in TOKENS:
+            return TOKENS[self.path]
         usage = json.dumps(used(self.sent), separators=(",", ":")).encode()
         return EVENT.replace(b"]}", b'],"usage":' + usage + b"}")
 

@@ -45,7 +45,7 @@ class Embedded:
     def gateway(self, **extra: str) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
         """A gateway on that folder, and a client of the team."""
         upstreams = [{"model": name, "url": self.engine.url} for name in ("well", "forever")]
-        more = {"GPTOSS_GATEWAY__UPSTREAMS": json.dumps(upstreams), "GPTOSS_GATEWAY__DRAIN": "0.5"}
+        more = {"GPTOSS_GATEWAY__UPSTREAMS": json.dumps(upstreams), "GPTOSS_DRAIN": "0.5"}
         env = gateway_env(self.home, self.engine.url, **(more | extra))
         ready = f"http://127.0.0.1:{env['GPTOSS_GATEWAY__OPS_PORT']}/livez"
         url = f"http://127.0.0.1:{env['GPTOSS_GATEWAY__PORT']}"

@@ -60,7 +60,7 @@ def test_a_stream_that_outlasts_the_drain_ends_with_an_error_event(
     office = Office.at(tmp_path / "state")
     office.add_team(Team("tests"))
     _, token = office.add_key("tests")
-    env = gateway_env(tmp_path, engine.url, GPTOSS_GATEWAY__DRAIN="0.5")
+    env = gateway_env(tmp_path, engine.url, GPTOSS_DRAIN="0.5")
     port, ops = env["GPTOSS_GATEWAY__PORT"], env["GPTOSS_GATEWAY__OPS_PORT"]
     client = httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=20)
     ready = f"http://127.0.0.1:{ops}/livez"

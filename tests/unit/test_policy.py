@@ -55,7 +55,8 @@ def passed(route: Route, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def decide(route: Route, body: bytes, caps: Caps = NO_CAPS, prompt: int = 10) -> Request:
-    return compose(read(route, body, BOUNDS), caps, prompt)
+    asked = read(route, body, BOUNDS)
+    return compose(asked, caps, prompt, asked.model)
 
 
 @pytest.mark.parametrize("route", INFERENCE.values(), ids=lambda route: route.name)
@@ -348,7 +349,7 @@ def test_usage_is_always_asked_for_and_what_the_client_wanted_is_remembered(
     document = {"model": "m", "stream": True, "stream_options": options}
     asked = read(CHAT, json.dumps(document).encode(), BOUNDS)
     assert asked.shown is shown
-    sent = json.loads(compose(asked, NO_CAPS, 10).body)["stream_options"]
+    sent = json.loads(compose(asked, NO_CAPS, 10, "m").body)["stream_options"]
     assert sent == {"include_usage": True, "continuous_usage_stats": True}
 
 

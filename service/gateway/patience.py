@@ -1,0 +1,43 @@
+"""How long an engine may take until it begins to answer, and between two events."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+# A timer that is set anew for each of thousands of events a second costs more than the event. It is
+# set somewhat later than need be, and left alone until that is used up.
+_EXTRA = 0.25
+
+
+class Patience:
+    """A time limit: `first` seconds, then `idle` seconds from each `renew` on.
+
+    A context manager that raises `TimeoutError`; the idle limit is kept to a quarter more.
+    """
+
+    def __init__(self, first: float, idle: float) -> None:
+        self.seconds = first
+        """The limit in force."""
+        self._idle = idle
+        self._has_begun = False
+        self._timeout = asyncio.timeout(first)
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def renew(self) -> None:
+        """Something came."""
+        now, end = self._loop.time(), self._timeout.when()
+        if not self._has_begun or end is None or end - now < self._idle:
+            self._has_begun, self.seconds = True, self._idle
+            self._timeout.reschedule(now + self._idle * (1 + _EXTRA))

@@ -1,0 +1,78 @@
+"""Asks a replica, now and then, whether it is well and how loaded it is."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
+
+from service.routing.engine_page import EnginePage
+from service.routing.pool import Pool
+from service.routing.replica import Replica, Report
+from service.settings import HealthSettings
+
+# Pages that are read a second, of all replicas: with a thousand of them each is read less often.
+_PAGES_PER_SECOND = 20.0
+
+Reader = Callable[[Replica, EnginePage], None]
+
+
+class Prober:
+    """Follows replicas for as long as they are members. `read` is told what an engine says."""
+
+    def __init__(self, session: ClientSession, settings: HealthSettings, read: Reader) -> None:
+        self._session = session
+        self._settings = settings
+        self._timeout = ClientTimeout(total=settings.timeout)
+        self._read = read
+        self.followed = 0
+        """Replicas that are followed at present."""
+
+    async def follow(self, pool: Pool, replica: Replica) -> None:
+        """Check a replica until it is no member any more."""
+        self.followed += 1
+        try:
+            read_at = 0.0
+            while replica.is_member:
+                error = await self._check(replica)
+                pool.checked(replica, error)
+                now = time.monotonic()
+                if error is None and now >= read_at:
+                    await self._report(pool, replica)
+                    read_at = now + self.followed / _PAGES_PER_SECOND
+                # Never all at once, whenever they were added.
+                await asyncio.sleep(self._settings.interval * random.uniform(0.9, 1.1))  # noqa: S311
+        finally:
+            self.followed -= 1
+
+    async def _check(self, replica: Replica) -> str | None:
+        """What is wrong, if anything is."""
+        began = time.monotonic()
+        try:
+            async with self._session.get(
+                f"{replica.url}/health", timeout=self._timeout, allow_redirects=False
+            ) as response:
+                return None if response.status == 200 else f"/health says {response.status}"
+        except TimeoutError:
+            if replica.heard_at > began:  # it is only slow, and it works
+                return None
+            return f"/health said nothing for {self._settings.timeout:g} s"
+        except ClientConnectorError as error:
+            return f"cannot connect: {error.strerror or 'unreachable'}"
+        except (ClientError, OSError) as error:
+            return f"/health broke off: {type(error).__name__}"
+
+    async def _report(self, pool: Pool, replica: Replica) -> None:
+        try:
+            async with self._session.get(
+                f"{replica.url}/metrics", timeout=self._timeout, allow_redirects=False
+            ) as response:
+                page = EnginePage.read(await response.read())
+        except (TimeoutError, ClientError, OSError):
+            return  # whether an engine is well is not for this page to say
+        if page is not None:
+            tokens = page.prompt_tokens + page.generation_tokens
+            report = Report(page.running, page.waiting, page.kv_usage, tokens, time.monotonic())
+            pool.reported(replica, report, page.progress)
+            self._read(replica, page)

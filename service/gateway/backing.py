@@ -142,6 +142,7 @@ def _export(
     metrics.snapshot_age.set_function(lambda: keeper.age)
     metrics.settlements_pending.set_function(lambda: settler.pending)
     metrics.ledger_pending.set_function(lambda: ledger.pending)
+    metrics.journal_failed.set_function(lambda: ledger.is_at_risk)
     metrics.lost.labels("settlement").set_function(lambda: settler.dropped)
     metrics.lost.labels("ledger").set_function(lambda: ledger.dropped)
     if isinstance(store, Guard):

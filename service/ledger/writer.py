@@ -66,6 +66,11 @@ class Ledger:
         """Records that wait to be written, those being written among them."""
         return len(self._records)
 
+    @property
+    def is_at_risk(self) -> bool:
+        """Whether records may wait that would be lost with the process."""
+        return self._journal is None or self._journal.failed
+
     def put(self, record: UsageRecord) -> None:
         """Take in a record. At once, and whatever the database does; never raises."""
         if self._closed or len(self._records) >= self._settings.max_pending:

@@ -147,6 +147,11 @@ class Metrics:
             "Lines of the ledger that are not in the database yet.",
             registry=self.registry,
         )
+        self.journal_failed = Gauge(
+            "gptoss_gateway_journal_failed",
+            "1 while lines of the ledger wait that are in no journal: a kill would lose them.",
+            registry=self.registry,
+        )
         self.lost = Gauge(
             "gptoss_gateway_lost_records",
             "Settlements and lines of the ledger dropped for want of room. Must stay 0.",

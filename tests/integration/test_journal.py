@@ -36,6 +36,7 @@ from tests.integration.fake_engine import FakeEngine
 from tests.integration.test_embedded_restart import TOKENS, Embedded, far_from_midnight, used
 from tests.integration.test_gateway import CHAT, ask, wait_for
 from tests.office import Office
+from tests.process import free_port
 from tests.records import opened, record, rows, running, until
 from tests.servers.postgres import Postgres
 
@@ -404,8 +405,12 @@ def test_a_state_folder_that_cannot_be_written_fails_no_request(
         settings = Settings(database=DatabaseSettings.model_validate({"url": url}))
         killed = _killed(engine, tmp_path, Office(settings, upgrade=True))
         (tmp_path / "state").write_text("a file")
-        with killed.gateway(GPTOSS_DATABASE__URL=url, GPTOSS_LEDGER__FLUSH="0.05") as (_, client):
+        more = {"GPTOSS_DATABASE__URL": url, "GPTOSS_LEDGER__FLUSH": "0.05"}
+        more["GPTOSS_GATEWAY__OPS_PORT"] = ops = str(free_port())
+        with killed.gateway(**more) as (_, client):
             asked = ask_for(client, 20)
+            page = httpx.get(f"http://127.0.0.1:{ops}/metrics", timeout=10).text
+            assert "gptoss_gateway_journal_failed 1.0" in page
             wait_for(lambda: killed.ids() == sorted(asked), 10)
     said = (tmp_path / "log").read_text()
     assert said.count("the journal of the ledger cannot be written") == 1

@@ -25,7 +25,6 @@ from service.gateway.dispatch import Dispatch, Job
 from service.gateway.drain import Drain
 from service.gateway.errors import APIError
 from service.gateway.exchange import Exchange
-from service.gateway.policy import Asked
 from service.gateway.routes import INFERENCE, MODELS, QUOTA, Route, dialect_of
 from service.routing.pool import Pool
 from service.routing.upstreams import Upstreams
@@ -130,7 +129,7 @@ class Gateway:
         try:
             asked = policy.read(route, body, self._bounds)
             key = conversation(principal.team.name, asked.beginning)
-            place = self._destination(principal, asked, key)
+            place = self._destination(principal, asked.model, key)
             if place.reason:
                 self._metrics.fallbacks.labels(asked.model, place.model, place.reason).inc()
                 asked = replace(asked, model=place.model)
@@ -144,18 +143,17 @@ class Gateway:
             raise
         tab = await self._admission.admit(exchange.id, principal, asked, scopes, caps, prompt)
         exchange.admitted(tab)
-        exchange.headers += place.headers
-        work = _work(principal, asked, prompt)
+        exchange.headers = [*tab.headers, *place.headers]
+        work = asked.work(prompt, principal.team.default_output)
         await self._dispatch.run(Job(request, place.pool, key, work, exchange, tab))
 
-    def _destination(self, principal: Principal, asked: Asked, key: int | None) -> Destination:
+    def _destination(self, principal: Principal, model: str, key: int | None) -> Destination:
         team = principal.team
-        work = _work(principal, asked, self._admission.prompt(principal, asked))
 
         def is_full(pool: Pool) -> bool:
-            return pool.turnstile.would_refuse(team.name, team.tier, work)
+            return pool.turnstile.would_refuse(team.name, team.tier)
 
-        return destination(self._upstreams.catalog, principal, asked.model, key, is_full)
+        return destination(self._upstreams.catalog, principal, model, key, is_full)
 
     async def _answer_quota(self, method: str, scope: Message, exchange: Exchange) -> None:
         exchange.route = "quota"
@@ -212,10 +210,3 @@ class Gateway:
                 "first_event_seconds": round(first - exchange.started_at, 4) if first else None,
             },
         )
-
-
-def _work(principal: Principal, asked: Asked, prompt: int) -> int:
-    """What a request is to an engine, tokens: an answer is rarely as long as it may become."""
-    usual = principal.team.default_output
-    output = usual if asked.output is None else min(asked.output, usual)
-    return prompt + output * asked.choices * asked.prompts

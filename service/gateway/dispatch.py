@@ -68,7 +68,7 @@ class Dispatch:
     async def _turn(self, job: Job) -> Turn:
         """Wait for a replica that works, and then in line."""
         pool, model = job.pool, job.request.model
-        pool.budget.deposit(asyncio.get_running_loop().time())
+        pool.arrived()
         if not pool.works:
             await self._until_it_works(pool, model)
         team = job.tab.principal.team
@@ -139,7 +139,7 @@ class Dispatch:
         most = min(self._retries, 1) if fault in _SUSPICIOUS else self._retries
         if job.exchange.begun or attempts > most:
             return False
-        return job.pool.budget.take(asyncio.get_running_loop().time())
+        return job.pool.may_retry()
 
 
 def _blame(pool: Pool, replica: Replica, mark: int, failed: EngineFailed) -> None:

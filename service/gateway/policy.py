@@ -55,6 +55,14 @@ class Asked:
     beginning: bytes = b""
     """How its conversation begins."""
 
+    def work(self, prompt: int, usual: int) -> int:
+        """What it is to an engine, tokens: an answer is rarely as long as it may become.
+
+        `prompt` is the estimate of its prompt, `usual` the length of the team's answers.
+        """
+        output = usual if self.output is None else min(self.output, usual)
+        return prompt + output * self.choices * self.prompts
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -105,6 +105,14 @@ class Pool:
         """Wait for a replica that may get requests."""
         await self._works.wait()
 
+    def arrived(self) -> None:
+        """A client's request has come: it pays its part of a retry in."""
+        self.budget.deposit(self._clock())
+
+    def may_retry(self) -> bool:
+        """Whether one request may be sent once more; it is paid for, if so."""
+        return self.budget.take(self._clock())
+
     def pick(self, key: int | None, work: int, tried: Collection[Replica] = ()) -> Replica | None:
         """The replica for a request that has its turn; None where none has room."""
         return self._balancer.pick(self._clock(), key, work, tried)

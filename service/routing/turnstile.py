@@ -139,7 +139,7 @@ class Turnstile:
         await self._wait(claim)
         return Turn(self, claim)
 
-    def would_refuse(self, team: str, tier: Tier, work: int) -> bool:
+    def would_refuse(self, team: str, tier: Tier) -> bool:
         """Whether `enter` would raise at once. Changes nothing."""
         if not self._futures and self._queue.granted < self._capacity():
             return False

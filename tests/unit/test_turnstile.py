@@ -314,7 +314,7 @@ def test_who_finds_no_room_is_refused_at_once() -> None:
     place = Place(1, max_waiting=2)
     for _ in range(3):
         place.enter("a")
-    assert place.turnstile.would_refuse("a", Tier.STANDARD, 100)
+    assert place.turnstile.would_refuse("a", Tier.STANDARD)
     refused = crowded(place.enter("a"))
     assert (refused.reason, refused.by_own_team) == ("full", True)
     assert place.clock.now == 1_000
@@ -324,7 +324,7 @@ def test_who_finds_no_room_is_refused_at_once() -> None:
 def test_who_has_the_longest_queue_makes_room_for_others() -> None:
     place = Place(1, max_waiting=2)
     tasks = [place.enter("a") for _ in range(3)]
-    assert not place.turnstile.would_refuse("b", Tier.BATCH, 100)
+    assert not place.turnstile.would_refuse("b", Tier.BATCH)
     other = place.enter("b", Tier.BATCH)
     refused = crowded(tasks[2])
     assert (refused.reason, refused.by_own_team) == ("displaced", True)
@@ -341,11 +341,11 @@ def test_what_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back(
     waiting = [place.enter("a", Tier.INTERACTIVE, 1_000) for _ in range(3)]
     place.run(asyncio.sleep(10))
     first.result().leave(1_000)  # 10 s, as long as each of the two that wait still
-    assert place.turnstile.would_refuse("a", Tier.INTERACTIVE, 1_000)
+    assert place.turnstile.would_refuse("a", Tier.INTERACTIVE)
     refused = crowded(place.enter("a", Tier.INTERACTIVE, 1_000))
     assert (refused.reason, refused.by_own_team) == ("late", True)
     assert refused.retry_after == pytest.approx(20)
-    assert not place.turnstile.would_refuse("b", Tier.INTERACTIVE, 1_000)
+    assert not place.turnstile.would_refuse("b", Tier.INTERACTIVE)
     assert not place.enter("b", Tier.INTERACTIVE, 1_000).done()
     assert waiting[0].done()
     assert not waiting[1].done()

@@ -27,8 +27,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from service import address
 from service.errors import UserError
-from service.routing import address
 
 CONFIG_VARIABLE = "GPTOSS_CONFIG"
 MIN_SECRET_LENGTH = 32

@@ -26,11 +26,11 @@ from service.gateway.reload import follow_file
 from service.grace import Grace, check
 from service.routing.picture import picture
 from service.routing.prober import Prober
-from service.routing.series import series
 from service.routing.upstreams import Upstreams
 from service.settings import Settings
 from service.telemetry.conservation import Conservation
 from service.telemetry.metrics import Metrics
+from service.telemetry.series import series
 
 # For checks of replicas, stores, and connections without a request.
 _SPARE_FILES = 0.15

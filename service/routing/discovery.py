@@ -14,7 +14,7 @@ import logging
 import random
 from collections.abc import Callable
 
-from service.routing.address import Address, Kind
+from service.address import Address, Kind
 from service.routing.resolver import QUESTION_SECONDS, RESOLV_CONF, Resolution, Resolver
 
 log = logging.getLogger(__name__)

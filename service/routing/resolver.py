@@ -28,7 +28,7 @@ import dns.rdtypes.IN.SRV
 import dns.resolver
 from dns.rdatatype import AAAA, SRV, A, RdataType
 
-from service.routing.address import Address, Kind, parse_nameserver
+from service.address import Address, Kind, parse_nameserver
 
 RESOLV_CONF = "/etc/resolv.conf"
 QUESTION_SECONDS = 2.0

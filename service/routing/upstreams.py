@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from service.routing.address import Kind, parse
+from service.address import Kind, parse
 from service.routing.catalog import Catalog, Entry
 from service.routing.discovery import Discovery
 from service.routing.pool import Pool

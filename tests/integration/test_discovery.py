@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from service.routing.address import parse
+from service.address import parse
 from service.routing.discovery import MOST_ORIGINS, Discovery
 from tests.servers.dns import DNS, Behaviour
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.routing.address import Address, Kind, parse, parse_nameserver
+from service.address import Address, Kind, parse, parse_nameserver
 
 LABEL = "a" * 63
 

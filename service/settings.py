@@ -211,7 +211,7 @@ class RoutingSettings(Section):
 
     interval: Seconds = Field(5, description="between two resolutions of a DNS name, s")
     nameserver: str = Field(
-        "", description="host:port of the DNS server; empty: those of the system"
+        "", description="address:port of the DNS server; empty: those of the system"
     )
     hold: float = Field(
         0, ge=0, description="for a pool without a working replica to get one, s; 0: 503 at once"
@@ -225,6 +225,13 @@ class RoutingSettings(Section):
     retry_floor: float = Field(1, ge=0, description="retries per second beside that")
     health: HealthSettings = Field(default_factory=HealthSettings)
     queue: QueueSettings = Field(default_factory=QueueSettings)
+
+    @field_validator("nameserver")
+    @classmethod
+    def _nameserver_is_an_address(cls, nameserver: str) -> str:
+        if nameserver:
+            address.parse_nameserver(nameserver)
+        return nameserver
 
 
 class OnStoreLoss(StrEnum):

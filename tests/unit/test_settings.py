@@ -1,5 +1,6 @@
 """Settings: environment before file before default, and one clear line for a wrong one."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,9 @@ def test_upstreams_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
         ("GPTOSS_GATEWAY__UPSTREAMS", '[{"model": "m", "url": "http://a:b@x"}]', "upstreams.0"),
         ("GPTOSS_GATEWAY__UPSTREAMS", '[{"model": "m", "url": "http://:80"}]', "upstreams.0"),
         ("GPTOSS_GATEWAY__ENGINE_KEY", "short", "engine_key has 5 characters"),
+        ("GPTOSS_ROUTING__NAMESERVER", "dns.example", "a name server is an IP address"),
+        ("GPTOSS_GATEWAY__IDLE_TIMEOUT", "7200", "idle_timeout is longer than total_timeout"),
+        ("GPTOSS_DRAIN", "0", "drain"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(
@@ -57,6 +61,50 @@ def test_a_wrong_value_is_one_line_that_names_it(
         settings.load()
     assert said in str(complaint.value)
     assert "\n" not in str(complaint.value)
+
+
+POOLS = [
+    {"model": "large", "pool": "stable", "url": "http://10.0.0.1:8000"},
+    {"model": "large", "pool": "canary", "url": "http://10.0.0.2:8000"},
+    {"model": "small", "url": "http://10.0.0.3:8000"},
+]
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ({"large": {"pools": {"stabel": 1}}}, "names pool 'stabel', of which no upstream is"),
+        ({"large": {"pools": {}}}, "gateway.models.large.pools"),
+        ({"large": {"pools": {"stable": 0}}}, "all pools of 'large' have weight 0"),
+        ({"large": {"pools": {"stable": -1}}}, "gateway.models.large.pools.stable"),
+        ({"large": {"pools": {"stable": 1}, "fallback": "tiny"}}, "fallback 'tiny' of 'large'"),
+        ({"large": {"pools": {"stable": 1}, "fallback": "canary"}}, ""),
+        ({"large": {"pools": {"stable": 1}, "fallback": "large"}}, "is its own fallback"),
+        (
+            {"large": {"pools": {"stable": 1, "canary": 1}, "fallback": "canary"}},
+            "fallback 'canary' of 'large' is no model",
+        ),
+        ({"large": {"pools": {"stable": 95, "canary": 5}, "fallback": "small"}}, ""),
+    ],
+)
+def test_models_name_pools_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, models: dict[str, object], said: str
+) -> None:
+    monkeypatch.setenv("GPTOSS_GATEWAY__UPSTREAMS", json.dumps(POOLS))
+    monkeypatch.setenv("GPTOSS_GATEWAY__MODELS", json.dumps(models))
+    if not said:
+        assert settings.load().gateway.models.keys() == models.keys()
+        return
+    with pytest.raises(UserError) as complaint:
+        settings.load()
+    assert said in str(complaint.value)
+
+
+def test_a_pool_serves_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {"model": "small", "pool": "stable", "url": "http://10.0.0.9:8000"}
+    monkeypatch.setenv("GPTOSS_GATEWAY__UPSTREAMS", json.dumps([*POOLS, other]))
+    with pytest.raises(UserError, match="pool 'stable' serves two models"):
+        settings.load()
 
 
 def test_a_weak_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

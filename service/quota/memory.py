@@ -48,7 +48,9 @@ class MemoryStore:
         self, team: str, scopes: tuple[Scope, ...], windows: Windows
     ) -> tuple[Level, ...]:
         """How much of each scope is used."""
-        return self._team(team).levels(scopes, windows, self._clock())
+        now, counters = self._clock(), self._team(team)
+        self._expire(counters, now)
+        return counters.levels(scopes, windows, now)
 
     async def expired(self, told: Iterable[Reservation]) -> tuple[Reservation, ...]:
         """Reservations that were found unattended."""

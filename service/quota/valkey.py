@@ -131,7 +131,8 @@ class ValkeyStore:
     ) -> tuple[Level, ...]:
         """How much of each scope is used."""
         asked = _encode({"scopes": scopes, "windows": windows})
-        _, levels = await self._run(_Call(_LEVELS, _leases(team), (asked,)))
+        _, levels, expired = await self._run(_Call(_LEVELS, _leases(team), (asked, MEMORY)))
+        self._note(team, expired)
         return _levels(levels)
 
     async def expired(self, told: Iterable[Reservation]) -> tuple[Reservation, ...]:

@@ -145,7 +145,10 @@ class Pool:
         self._judge(replica, partial(replica.health.abandoned, mark=mark))
 
     def failed(self, replica: Replica, mark: int, error: str, *, unreachable: bool) -> None:
-        """A replica failed on a request. The last one that is in stays in, whatever it does."""
+        """A replica failed on a request. The last one that is in stays in, whatever it does: only
+        its checks take it out, so that one that nobody reaches is checked at once."""
+        if unreachable:
+            replica.suspected.set()
         if self._candidates == [replica]:
             replica.health.last_error = error
             self.abandoned(replica, mark)

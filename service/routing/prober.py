@@ -1,6 +1,7 @@
 """Asks a replica, now and then, whether it is well and how loaded it is."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from service.settings import HealthSettings
 
 # Pages that are read a second, of all replicas: with a thousand of them each is read less often.
 _PAGES_PER_SECOND = 20.0
+# Between two checks of a replica that requests do not reach: three find it down in a second.
+_SOON_SECONDS = 0.3
 
 Reader = Callable[[Replica, EnginePage], None]
 
@@ -41,10 +44,19 @@ class Prober:
                 if error is None and now >= read_at:
                     await self._report(pool, replica)
                     read_at = now + self.followed / _PAGES_PER_SECOND
-                # Never all at once, whenever they were added.
-                await asyncio.sleep(self._settings.interval * random.uniform(0.9, 1.1))  # noqa: S311
+                await self._rest(replica)
         finally:
             self.followed -= 1
+
+    async def _rest(self, replica: Replica) -> None:
+        """Until the next check: a while, or shortly if requests do not reach it."""
+        await asyncio.sleep(min(_SOON_SECONDS, self._settings.interval))
+        # Never all at once, whenever they were added.
+        rest = self._settings.interval * random.uniform(0.9, 1.1) - _SOON_SECONDS  # noqa: S311
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(rest):
+                await replica.suspected.wait()
+        replica.suspected.clear()
 
     async def _check(self, replica: Replica) -> str | None:
         """What is wrong, if anything is."""

@@ -1,5 +1,6 @@
 """One engine behind the gateway, as this process sees it."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Replica:
         self.report: Report | None = None
         self.answered = False
         """Whether it has ever answered: to a check, or to a request."""
+        self.suspected = asyncio.Event()
+        """Set to have it checked now, not when its time has come."""
         self.heard_at = 0.0
         """When it last began to answer a request."""
         self.is_member = True
@@ -51,11 +54,6 @@ class Replica:
     def load(self) -> float:
         """Tokens of work that it has, of all gateways."""
         return self.tokens + self.foreign
-
-    @property
-    def is_queueing(self) -> bool:
-        """Whether the engine itself said that requests wait in it."""
-        return self.report is not None and self.report.waiting > 0
 
     def take_in(self, report: Report, work: float) -> None:
         """What the engine says; `work` is that of a request, as far as others' is not known."""

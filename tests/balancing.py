@@ -2,7 +2,7 @@
 
 `.venv/bin/python -m tests.balancing` runs the gateway's own pools, replicas and balancer in virtual
 time against simple engines, writes the plot of service/routing/BALANCING.md and prints its tables.
-Three minutes on two cores that are free. All but the time of a choice is the same each time.
+Six minutes of CPU, on two cores. All but the time of a choice is the same each time.
 
 Four gateways share the engines. Each knows its own requests at once, and those of others from
 reports, which it reads as often as the prober does. Who is out, everybody knows in the same way: by

@@ -58,20 +58,20 @@ def weights() -> Path:
 
 
 @contextlib.contextmanager
-def start(weights: Path, home: Path, **gateway: str) -> Iterator[Stack]:
-    """An engine and a gateway; `gateway` holds settings of the latter."""
+def start(weights: Path, home: Path, **settings: str) -> Iterator[Stack]:
+    """An engine and a gateway, with settings such as `GATEWAY__IDLE_TIMEOUT` of the latter."""
     office = Office.at(home)
     office.add_team(Team("tests"))
     _, token = office.add_key("tests")
     engine, port, ops = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
     own = {"GPTOSS_STATE_DIR": str(home), "VLLM_API_KEY": ENGINE_KEY}
-    gateway_settings = {
-        "PORT": port.rpartition(":")[2],
-        "OPS_PORT": ops.rpartition(":")[2],
-        "UPSTREAMS": json.dumps([{"model": MODEL, "url": engine}]),
-        "ENGINE_KEY": ENGINE_KEY,
+    addresses = {
+        "GATEWAY__PORT": port.rpartition(":")[2],
+        "GATEWAY__OPS_PORT": ops.rpartition(":")[2],
+        "GATEWAY__UPSTREAMS": json.dumps([{"model": MODEL, "url": engine}]),
+        "GATEWAY__ENGINE_KEY": ENGINE_KEY,
     }
-    named = {f"GPTOSS_GATEWAY__{k}": value for k, value in (gateway_settings | gateway).items()}
+    named = {f"GPTOSS_{name}": value for name, value in (addresses | settings).items()}
     engine_argv = [
         *(*GPTOSS, "engine", "--profile", "cpu-dev", "--weights", str(weights)),
         *("--port", engine.rpartition(":")[2]),

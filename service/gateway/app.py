@@ -118,7 +118,7 @@ class Gateway:
             limit=self._settings.max_body_bytes,
             seconds=self._settings.body_timeout,
         )
-        async with until_gone(receive):
+        async with until_gone(receive, lambda: exchange.answered):
             await self._infer(route, body, principal, exchange)
 
     async def _infer(

@@ -79,10 +79,11 @@ async def _part(receive: Receive) -> tuple[bytes, bool]:
 
 
 @contextlib.asynccontextmanager
-async def until_gone(receive: Receive) -> AsyncIterator[None]:
+async def until_gone(receive: Receive, answered: Callable[[], bool]) -> AsyncIterator[None]:
     """Run a block until it ends or the client leaves: that cancels it and raises `ClientGone`.
 
-    The body must have been read: all that can still come from the client is its leaving.
+    The body must have been read: all that can still come from the client is its leaving. Servers
+    say the same once they have all of the answer, which is what `answered` is about.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -91,7 +92,7 @@ async def until_gone(receive: Receive) -> AsyncIterator[None]:
 
     def cancel(watch: "asyncio.Future[Message]") -> None:
         nonlocal gone
-        if not watch.cancelled():
+        if not (watch.cancelled() or answered()):
             gone = True
             task.cancel()
 

@@ -51,6 +51,8 @@ class Exchange:
         self.streaming = False
         self.begun = False
         """Whether the client was sent a part of an answer: then nobody else can give another."""
+        self.answered = False
+        """Whether it was sent all of it."""
         self._tab: Tab | None = None
         self.outcome = "ok"
 
@@ -132,6 +134,7 @@ class Exchange:
         await self._start(200, _STREAM)
 
     async def _body(self, body: bytes, *, more: bool) -> None:
+        self.answered = not more
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -36,6 +36,7 @@ from service.settings import GatewaySettings
 # its closing would be lost.
 _KEEP_ALIVE_SECONDS = 4.0
 _READ_OFF_SECONDS = 1.0
+_DATA = b"data: "
 # Statuses of the engine that are about the request, hence the client's to mend.
 _CLIENT_ERRORS = (400, 413, 422)
 
@@ -156,6 +157,8 @@ async def _pass_events(
             continue
         shown = meter.feed(whole)
         if not opening.is_over:
+            if meter.failed:
+                raise _refusal(request.model, *_error_in(whole))
             shown = opening.feed(shown, events.complete)
             if not opening.is_over:
                 continue
@@ -186,6 +189,18 @@ async def _read_off(response: ClientResponse) -> None:
     with contextlib.suppress(ClientError, TimeoutError):
         async with asyncio.timeout(_READ_OFF_SECONDS):
             await response.read()
+
+
+def _error_in(events: bytes) -> tuple[int, bytes]:
+    """The error event among events, as the status and the body that it could have been."""
+    data = next(
+        (line for line in events.split(b"\n") if line.startswith(_DATA) and b'"error"' in line), b""
+    ).removeprefix(_DATA)
+    try:
+        code = json.loads(data)["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        code = None
+    return code if isinstance(code, int) else 500, data
 
 
 def _refusal(model: str, status: int, body: bytes) -> APIError | EngineFailed:

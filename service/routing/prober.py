@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from service.routing.engine_page import EnginePage
 from service.routing.pool import Pool
 from service.routing.replica import Replica, Report
 from service.settings import HealthSettings
+
+log = logging.getLogger(__name__)
 
 # Pages that are read a second, of all replicas: with a thousand of them each is read less often.
 _PAGES_PER_SECOND = 20.0
@@ -38,15 +41,23 @@ class Prober:
         try:
             read_at = 0.0
             while replica.is_member:
-                error = await self._check(replica)
-                pool.checked(replica, error)
-                now = time.monotonic()
-                if error is None and now >= read_at:
-                    await self._report(pool, replica)
-                    read_at = now + self.followed / _PAGES_PER_SECOND
+                try:
+                    read_at = await self._look(pool, replica, read_at)
+                except Exception:  # of one replica, it must not end the checks of the others
+                    log.exception("a replica was not checked", extra={"replica": replica.url})
                 await self._rest(replica)
         finally:
             self.followed -= 1
+
+    async def _look(self, pool: Pool, replica: Replica, read_at: float) -> float:
+        """One check, and its page if it is time for it. Returns when that is to be read next."""
+        error = await self._check(replica)
+        pool.checked(replica, error)
+        now = time.monotonic()
+        if error is not None or now < read_at:
+            return read_at
+        await self._report(pool, replica)
+        return now + self.followed / _PAGES_PER_SECOND
 
     async def _rest(self, replica: Replica) -> None:
         """Until the next check: a while, or shortly if requests do not reach it."""

@@ -147,6 +147,13 @@ async def dies_midway(connection: Connection) -> None:
     connection.cut()
 
 
+async def errs_at_once(connection: Connection) -> None:
+    """An error instead of the first token, as vLLM has it whose core has died."""
+    error = {"message": "EngineCore died: /root", "type": "InternalServerError", "code": 500}
+    event = b"data: %s\n\n" % json.dumps({"error": error}).encode()
+    await connection.send(STREAM_HEAD + chunk(event) + chunk(DONE) + END)
+
+
 async def ends_early(connection: Connection) -> None:
     """End the stream in good order, but before its last event."""
     await connection.send(STREAM_HEAD + chunk(connection.call.event()) + END)
@@ -190,6 +197,7 @@ BEHAVIOURS: dict[str, Callable[[Connection], Awaitable[None]]] = {
     "dies": dies,
     "dies-midway": dies_midway,
     "ends-early": ends_early,
+    "errs-at-once": errs_at_once,
     "done-then-silent": done_then_silent,
     "answers-html": answers_html,
     "dies-within-json": dies_within_json,

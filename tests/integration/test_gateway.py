@@ -278,6 +278,15 @@ def test_an_engine_that_fails_before_its_answer_gives_a_status(
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+def test_an_error_instead_of_the_first_token_is_a_failure_before_the_answer(
+    client: httpx.Client,
+) -> None:
+    answer = client.post(CHAT, json=ask("errs-at-once", stream=True))
+    assert answer.status_code == 502
+    assert error_of(answer)["code"] == "engine_error"
+    assert "/root" not in answer.text
+
+
 def test_half_an_answer_is_never_passed_as_a_whole_one(client: httpx.Client) -> None:
     answer = client.post(CHAT, json=ask("dies-within-json"))
     assert answer.status_code == 502
@@ -324,9 +333,17 @@ def test_an_engine_that_does_not_even_read_gives_a_status(
     assert error_of(answer)["code"] == "engine_timeout"
 
 
-def test_a_stream_that_is_complete_stays_well_whatever_comes_after(client: httpx.Client) -> None:
+def test_a_stream_that_is_complete_stays_well_whatever_comes_after(
+    gateway: Gateway, client: httpx.Client
+) -> None:
+    labels = {"model": "done-then-silent", "status": "200"}
     answer = client.post(CHAT, json=ask("done-then-silent", stream=True))
     assert answer.content == EVENT + DONE
+    deadline = time.monotonic() + 5
+    while not metric(gateway, "gptoss_gateway_requests_total", **labels):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert metric(gateway, "gptoss_gateway_requests_total", outcome="ok", **labels) == 1
 
 
 # --- clients that misbehave

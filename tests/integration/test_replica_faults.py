@@ -458,6 +458,24 @@ def test_a_fallback_stands_in_while_a_pool_is_down(
     report(f"fallback: stands in after {down:.2f} s; {len(load.failed)} requests failed till then")
 
 
+def test_requests_are_held_while_the_only_replica_is_away(tmp_path: Path, report: Report) -> None:
+    """As while an engine starts of which there was none: they wait, and are answered."""
+    with Replica(tmp_path / "replica") as replica:
+        replica.wait()
+        settings = {"GPTOSS_GATEWAY__UPSTREAMS": upstreams([replica])}
+        with alone(tmp_path / "gateway", settings | {"GPTOSS_ROUTING__HOLD": "15"}) as own:
+            (gateway,) = own.gateways
+            replica.kill()
+            until(lambda: not gateway.pool()["works"])
+            with own.load(clients=4) as load:
+                time.sleep(0.5)  # for them to be there
+                assert load.outcomes == []
+                replica.start()
+                load.more(12)
+    assert not load.failed
+    report(f"hold: none of {len(load.outcomes)} requests failed")
+
+
 def test_a_flood_of_one_team_holds_another_up_by_one_request(
     fleet: Fleet, tmp_path: Path, report: Report
 ) -> None:

@@ -133,10 +133,7 @@ class Dispatch:
         except BaseException:  # the client left, or asked for what cannot be
             pool.abandoned(replica, mark)
             raise
-        if job.tab.meter.failed:  # the client was told so by the engine itself
-            pool.failed(replica, mark, "engine_error within an answer", unreachable=False)
-        else:
-            pool.succeeded(replica, mark)
+        pool.succeeded(replica, mark)
 
     def _may_retry(self, job: Job, fault: Fault, attempts: int) -> bool:
         most = min(self._retries, 1) if fault in _SUSPICIOUS else self._retries

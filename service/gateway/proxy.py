@@ -156,9 +156,9 @@ async def _pass_events(
             await exchange.comment(whole)
             continue
         shown = meter.feed(whole)
+        if meter.failed:
+            raise _refusal(request.model, *_error_in(whole))
         if not opening.is_over:
-            if meter.failed:
-                raise _refusal(request.model, *_error_in(whole))
             shown = opening.feed(shown, events.complete)
             if not opening.is_over:
                 continue
@@ -167,8 +167,6 @@ async def _pass_events(
             begun()
         patience.renew()
         if events.complete:
-            if meter.failed:
-                exchange.outcome = "engine_error"
             exchange.settle()
         if shown or events.complete:
             await exchange.write(shown)

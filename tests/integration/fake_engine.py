@@ -23,6 +23,10 @@ TOKENS = {
 }
 """The same on routes whose events do not say what was used."""
 DONE = b"data: [DONE]\n\n"
+_DEAD = (
+    b'data: {"error":{"message":"EngineCore died: /root","type":"InternalServerError",'
+    b'"param":null,"code":500}}\n\n'
+)
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
@@ -149,9 +153,13 @@ async def dies_midway(connection: Connection) -> None:
 
 async def errs_at_once(connection: Connection) -> None:
     """An error instead of the first token, as vLLM has it whose core has died."""
-    error = {"message": "EngineCore died: /root", "type": "InternalServerError", "code": 500}
-    event = b"data: %s\n\n" % json.dumps({"error": error}).encode()
-    await connection.send(STREAM_HEAD + chunk(event) + chunk(DONE) + END)
+    await connection.send(STREAM_HEAD + chunk(_DEAD) + chunk(DONE) + END)
+
+
+async def errs_midway(connection: Connection) -> None:
+    await connection.send(STREAM_HEAD + chunk(connection.call.event()))
+    await asyncio.sleep(0.05)
+    await connection.send(chunk(_DEAD) + chunk(DONE) + END)
 
 
 async def ends_early(connection: Connection) -> None:
@@ -198,6 +206,7 @@ BEHAVIOURS: dict[str, Callable[[Connection], Awaitable[None]]] = {
     "dies-midway": dies_midway,
     "ends-early": ends_early,
     "errs-at-once": errs_at_once,
+    "errs-midway": errs_midway,
     "done-then-silent": done_then_silent,
     "answers-html": answers_html,
     "dies-within-json": dies_within_json,

@@ -298,6 +298,7 @@ def test_half_an_answer_is_never_passed_as_a_whole_one(client: httpx.Client) -> 
     [
         ("dies-midway", "engine_disconnected"),
         ("ends-early", "engine_disconnected"),
+        ("errs-midway", "engine_error"),
         ("silent-midway", "engine_timeout"),
     ],
 )
@@ -310,6 +311,7 @@ def test_a_stream_that_breaks_ends_with_an_error_event(
     first, last = answer.content.removesuffix(b"\n\n").split(b"\n\n")
     assert first + b"\n\n" == EVENT
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == code
+    assert b"/root" not in last
     assert time.monotonic() - began < IDLE_TIMEOUT + 5
 
 

@@ -60,6 +60,8 @@ def gateway(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "GPTOSS_GATEWAY__OPS_PORT": str(ops_port),
             "GPTOSS_GATEWAY__UPSTREAMS": json.dumps(upstreams),
             "GPTOSS_GATEWAY__ENGINE_KEY": ENGINE_KEY,
+            # What a request meets is what is tested here, not what checks find before it.
+            "GPTOSS_ROUTING__HEALTH__FAILURES": "1000000",
             "GPTOSS_GATEWAY__FIRST_EVENT_TIMEOUT": str(IDLE_TIMEOUT),
             "GPTOSS_GATEWAY__IDLE_TIMEOUT": str(IDLE_TIMEOUT),
             "GPTOSS_GATEWAY__RESPONSE_TIMEOUT": str(IDLE_TIMEOUT),

@@ -114,6 +114,7 @@ ROUTES = [
     ("POST", "/v1/keys/abcdefghijkl/revoke"),
     ("GET", "/v1/usage"),
     ("GET", "/v1/audit"),
+    ("GET", "/v1/upstreams"),
     ("GET", "/openapi.json"),
 ]
 ELSEWHERE = [

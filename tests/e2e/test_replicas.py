@@ -304,7 +304,8 @@ def test_an_engine_that_is_killed_costs_the_streams_that_it_had_begun(stack: Eng
 
 
 def test_a_rolling_restart_fails_nothing_and_cuts_nothing(stack: Engines) -> None:
-    """What reaches vLLM while it ends is answered with nothing, as if that were an answer."""
+    """What reaches vLLM while it ends is answered with nothing, as if that were an answer; or not
+    at all, once its core has ended and before its server has."""
     said = []
     with stack.load(WIDE, clients=6, tokens=60, pause=2) as load:
         for engine in stack.engines[1:]:

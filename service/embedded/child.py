@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -21,6 +21,7 @@ _POLL_SECONDS = 0.1
 _SAY_SECONDS = 5.0
 _PROBE_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _libc = ctypes.CDLL(None)
 
 
@@ -34,7 +35,7 @@ class Child:
     def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.name = name
         self.log = log
-        with log.open("wb") as output:
+        with log.open("wb") as output, _uninterrupted():
             self._process = subprocess.Popen(
                 argv,
                 env=dict(env),
@@ -109,5 +110,16 @@ def _answers(url: str) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the child is there: Python drops one that comes while it forks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)  # what is blocked is inherited

@@ -188,7 +188,10 @@ def test_ctrl_c_while_the_engine_starts_ends_everything(weights: Path, tmp_path:
         assert time.monotonic() < deadline, run.output
         time.sleep(0.05)
     run.process.send_signal(signal.SIGINT)
-    assert run.wait() == 130
+    # To a shell both are 130. Python ends itself by the signal where that came within generated
+    # code, such as a dataclass that is being imported, although it was caught.
+    assert run.wait() in (130, -signal.SIGINT)
+    assert "stopped   nothing is left running" in run.output
     run.wait_until_gone()
 
 

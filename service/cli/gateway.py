@@ -24,7 +24,7 @@ def gateway(
     """
     logs.configure()
     if processes > 1:
-        from service.gateway import processes as several
+        from service.embedded import processes as several
 
         sys.exit(several.run(settings.load(), processes))
     from service.gateway import server  # the server's imports are of no use to other commands

@@ -43,7 +43,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509  # no thread runs yet
+                preexec_fn=end_with_parent,  # noqa: PLW1509  # no thread runs yet
             )
 
     @property
@@ -120,6 +120,7 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """In a child, before it becomes its program: the kernel ends it with its parent."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)  # what is blocked is inherited

@@ -4,7 +4,6 @@ The kernel spreads connections over them (`SO_REUSEPORT`). Each has an operators
 one after the other, since each counts for itself. One that dies is started again.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from service.embedded.child import end_with_parent
 from service.errors import UserError
 from service.grace import Grace
 from service.settings import Settings
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 # One that dies at once, each time, is not started again as fast as that.
 _RESTART_SECONDS = 1.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 @dataclass(slots=True)
@@ -41,7 +39,7 @@ class _Place:
             [sys.executable, "-m", "service.cli", "gateway"],
             env=os.environ | self.env,
             stdin=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  # no thread runs yet
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # no thread runs yet
         )
 
     @property
@@ -119,7 +117,3 @@ class _Told:
 
     def _note(self, *_: object) -> None:
         self.times += 1
-
-
-def _end_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -76,7 +76,7 @@ class Dispatch:
             turn = await pool.turnstile.enter(team.name, team.tier, job.work)
         except Crowded as crowded:
             self._metrics.crowded.labels(model, crowded.reason).inc()
-            raise refusal(model, crowded) from None
+            raise _refusal(model, crowded) from None
         self._metrics.queue_seconds.labels(model).observe(turn.waited)
         return turn
 
@@ -116,7 +116,7 @@ class Dispatch:
         try:
             await turn.again()
         except Crowded as crowded:
-            raise refusal(job.request.model, crowded) from None
+            raise _refusal(job.request.model, crowded) from None
 
     async def _try(self, job: Job, replica: Replica) -> None:
         """Have one replica answer, and tell its pool how that went."""
@@ -150,7 +150,7 @@ def _blame(pool: Pool, replica: Replica, mark: int, failed: EngineFailed) -> Non
         pool.failed(replica, mark, error, unreachable=failed.fault in _PLAIN)
 
 
-def refusal(model: str, crowded: Crowded) -> APIError:
+def _refusal(model: str, crowded: Crowded) -> APIError:
     """What a client is told whose request found no place in line."""
     error = errors.team_crowded if crowded.by_own_team else errors.crowded
     return error(model, crowded.retry_after)

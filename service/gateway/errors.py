@@ -260,7 +260,7 @@ def gateway_full(most: int) -> APIError:
         f"This gateway has {most} requests open and no descriptors for more: try again shortly.",
         type="server_error",
         code="gateway_full",
-        headers=_retry_after(1),
+        headers=retry_after(1),
     )
 
 
@@ -293,31 +293,32 @@ def engine_overloaded(model: str) -> APIError:
     )
 
 
-def crowded(model: str, retry_after: float) -> APIError:
+def crowded(model: str, wait: float) -> APIError:
     return APIError(
         503,
-        f"{model} is used to the full by everybody: try again in {math.ceil(retry_after)} s.",
+        f"{model} is used to the full by everybody: try again in {math.ceil(wait)} s.",
         type="server_error",
         code="model_overloaded",
-        headers=_retry_after(retry_after),
+        headers=retry_after(wait),
     )
 
 
-def team_crowded(model: str, retry_after: float) -> APIError:
+def team_crowded(model: str, wait: float) -> APIError:
     return APIError(
         429,
         f"Your team has more requests waiting for {model} than its share: try again in"
-        f" {math.ceil(retry_after)} s, or send fewer at a time.",
+        f" {math.ceil(wait)} s, or send fewer at a time.",
         type="requests",
         code="queue_full",
-        headers=_retry_after(retry_after),
+        headers=retry_after(wait),
     )
 
 
-def _retry_after(seconds: float) -> dict[str, str]:
+def retry_after(seconds: float) -> dict[str, str]:
+    """The headers that say when to come back: rounded up, since who does then must get in."""
     return {
-        "retry-after": str(math.ceil(seconds)),
-        "retry-after-ms": str(math.ceil(seconds * 1000)),
+        "retry-after": str(max(math.ceil(seconds), 1)),
+        "retry-after-ms": str(max(math.ceil(seconds * 1000), 1)),
     }
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from service.gateway.errors import APIError
+from service.gateway.errors import APIError, retry_after
 from service.quota.calendar import Windows
 from service.quota.decision import Breach, refill
 from service.quota.reservation import Kind, Level, Reservation, Scope
@@ -141,7 +141,7 @@ def refusal(reservation: Reservation, breach: Breach, model: str) -> APIError:
         f" in {duration(breach.wait)}.",
         type=type,
         code="rate_limit_exceeded",
-        headers=_retry(breach.wait),
+        headers=retry_after(breach.wait),
     )
 
 
@@ -154,16 +154,8 @@ def _spent(breach: Breach, what: str) -> APIError:
         " your platform team for more.",
         type="insufficient_quota",
         code="insufficient_quota",
-        headers=_retry(breach.wait) | {"x-should-retry": "false"},
+        headers=retry_after(breach.wait) | {"x-should-retry": "false"},
     )
-
-
-def _retry(wait: float) -> dict[str, str]:
-    # Rounded up: a client that comes back at that moment must get in.
-    return {
-        "retry-after": str(max(math.ceil(wait), 1)),
-        "retry-after-ms": str(max(math.ceil(wait * 1000), 1)),
-    }
 
 
 def unavailable() -> APIError:

@@ -16,6 +16,7 @@ def series(upstreams: Upstreams) -> Iterator[Metric]:
     yield _states(pools)
     yield _gauge(pools, "queue_waiting", "Requests that wait in line.", "waiting")
     yield _gauge(pools, "queue_waiting_tokens", "Estimated work that waits.", "waiting_work")
+    yield _gauge(pools, "queue_oldest_seconds", "Longest wait of those in line.", "oldest_wait")
     yield from _budgets(pools)
     yield from _replicas(pools)
 

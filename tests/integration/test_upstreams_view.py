@@ -196,6 +196,7 @@ def test_metrics_count_replicas_lines_and_retries(view: View) -> None:
             "replica_tokens_in_flight",
             "queue_waiting",
             "queue_waiting_tokens",
+            "queue_oldest_seconds",
             "queue_seconds",
             "queue_refused",
             "retries",

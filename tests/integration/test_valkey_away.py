@@ -222,39 +222,40 @@ def test_a_burst_that_takes_longer_than_a_request_waits_is_no_loss(server: Redis
     asyncio.run(run())
 
 
+@contextlib.asynccontextmanager
+async def slow_question(server: Redis) -> AsyncIterator[tuple[Pipeline, "asyncio.Future[object]"]]:
+    """A connection, and a question on it that the server answers after 3 s."""
+    parsed = parse(SecretStr(server.url))
+    pipeline = Pipeline(lambda: opened(parsed.connection(parsed.servers[0])))
+    try:
+        await pipeline.exchange([("PING",)])
+        yield pipeline, asyncio.ensure_future(pipeline.exchange([("BLPOP", "nothing", "3")]))
+    finally:
+        await pipeline.close()
+
+
 def test_what_a_busy_process_did_not_read_is_not_owed_by_the_server(server: Redis) -> None:
     async def run() -> None:
-        parsed = parse(SecretStr(server.url))
-        pipeline = Pipeline(lambda: opened(parsed.connection(parsed.servers[0])))
-        try:
-            await pipeline.exchange([("PING",)])
-            asked = asyncio.ensure_future(pipeline.exchange([("BLPOP", "nothing", "3")]))
+        async with slow_question(server) as (pipeline, asked):
             await asyncio.sleep(0.01)
             before = pipeline.owes()
             time.sleep(0.5)  # noqa: ASYNC251  # a process that is busy is what it is about
             assert pipeline.owes() - before < 0.1
             await asked  # meanwhile it looked
             assert pipeline.owes() == 0
-        finally:
-            await pipeline.close()
 
     asyncio.run(run())
 
 
 def test_a_server_owes_what_was_looked_for_in_vain(server: Redis) -> None:
     async def run() -> None:
-        parsed = parse(SecretStr(server.url))
-        pipeline = Pipeline(lambda: opened(parsed.connection(parsed.servers[0])))
-        try:
-            await pipeline.exchange([("PING",)])
-            asked = asyncio.ensure_future(pipeline.exchange([("BLPOP", "nothing", "3")]))
+        async with slow_question(server) as (pipeline, asked):
             most = 0.0
             while not asked.done():
                 most = max(most, pipeline.owes())
                 await asyncio.sleep(0.01)
             assert most > 0.5  # of 3 s, on however busy a machine
-        finally:
-            await pipeline.close()
+            await asked
 
     asyncio.run(run())
 

@@ -84,6 +84,12 @@ def parse_nameserver(text: str) -> tuple[str, int]:
     return str(host), _port(parts[3]) if parts[3] else _DNS_PORT
 
 
+def reached_at(host: str, port: int) -> str:
+    """The URL at which a listener on `host` is reached from its own machine."""
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://{_place(own, port)}"
+
+
 def _plain(url: str) -> str:
     # What a program that reads URLs leniently would drop, or take for something else.
     if not url.isascii():

@@ -33,6 +33,9 @@ def engine(
         Path | None,
         typer.Option("--model-path", "--weights", help="folder of the weights; default: fetched"),
     ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="of the published weights: branch, tag or commit")
+    ] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1024, max=65535)] = launcher.DEFAULT_PORT,
     served_model_name: Annotated[
@@ -63,7 +66,11 @@ def engine(
     launch = launcher.render(
         choice.plan,
         model_path=model_path
-        or (_expected(choice.model, configured) if dry_run else _provide(choice.model, configured)),
+        or (
+            _expected(choice.model, configured)
+            if dry_run
+            else _provide(choice.model, revision, configured)
+        ),
         state_dir=state_dir or configured.state_dir,
         host=host,
         port=port,
@@ -105,13 +112,15 @@ def _cards(model: str | None, profile: str | None) -> tuple[GPU, ...]:
     return hardware.detect()
 
 
-def _provide(model: Model, configured: settings.Settings) -> Path:
+def _provide(model: Model, revision: str | None, configured: settings.Settings) -> Path:
     """The folder of the weights, fetched and verified, or built for the tiny model."""
     if model.repo is None:
         return tiny.ensure(configured.cache_dir, _say)
     stamps = configured.cache_dir / "weights"
     with drawn(model.repo) as progress:
-        return published_weights.fetch(model.repo, stamps=stamps, progress=progress)
+        return published_weights.fetch(
+            model.repo, revision=revision, stamps=stamps, progress=progress
+        )
 
 
 def _expected(model: Model, configured: settings.Settings) -> Path | str:

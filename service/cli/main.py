@@ -14,6 +14,7 @@ from service.cli import (
     grace,
     key,
     profiles,
+    selftest,
     settings,
     team,
     up,
@@ -38,6 +39,7 @@ app.command()(profiles.plan)
 app.command()(weights.weights)
 app.command()(fields.fields)
 app.command()(upstreams.upstreams)
+app.command()(selftest.selftest)
 app.command()(grace.grace)
 app.command("settings")(settings.show_settings)
 app.add_typer(team.app, name="team")

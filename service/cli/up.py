@@ -1,6 +1,5 @@
 """`gptoss up`: the whole stack on this machine, by one command."""
 
-import asyncio
 import signal
 import time
 from datetime import UTC, datetime
@@ -10,9 +9,9 @@ from typing import Annotated
 import typer
 
 from service import settings
+from service.cli.directory import ask, key_for
 from service.cli.engine import ModelOption, ProfileOption, select
 from service.cli.weights import drawn
-from service.database.opened import open_database
 from service.embedded.stack import Stack
 from service.engine import tiny, weights
 from service.engine.selftest import SelfTest
@@ -20,7 +19,6 @@ from service.gateway.listener import bind
 from service.models import Model
 from service.settings import GatewaySettings, Settings
 from service.tenants.directory import Directory
-from service.tenants.team import Team
 
 INTERRUPTED = 130
 _WATCH_SECONDS = 0.5
@@ -120,7 +118,7 @@ def _serve(model: str | None, profile: str | None, current: Settings, steps: Ste
         steps.begin("engine", f"vLLM starts with profile {choice.profile.name}")
         stack.start_engine(folder, steps.waiting)
         steps.done("engine", "answers")
-        token, earlier = asyncio.run(_new_key(current))
+        token, earlier = ask(_new_key)
         steps.begin("gateway", f"starts on port {current.gateway.port}")
         stack.start_gateway(steps.waiting)
         steps.done("gateway", "answers")
@@ -144,16 +142,11 @@ def _serve(model: str | None, profile: str | None, current: Settings, steps: Ste
             time.sleep(_WATCH_SECONDS)
 
 
-async def _new_key(current: Settings) -> tuple[str, int]:
+async def _new_key(directory: Directory) -> tuple[str, int]:
     """A key of the team of this machine, and how many others there are that still work."""
-    async with open_database(current) as database:
-        directory = Directory(database)
-        if all(team.name != _TEAM for team in await directory.teams()):
-            await directory.create_team(_ACTOR, Team(_TEAM))
-        now = datetime.now(UTC)
-        earlier = sum(key.is_active(now) for key in await directory.keys(_TEAM))
-        _, token = await directory.create_key(_ACTOR, _TEAM)
-    return token, earlier
+    _, token = await key_for(directory, _ACTOR, _TEAM)
+    now = datetime.now(UTC)
+    return token, sum(key.is_active(now) for key in await directory.keys(_TEAM)) - 1
 
 
 def _check_ports(gateway: GatewaySettings) -> None:

@@ -12,6 +12,10 @@ from service.errors import UserError
 _LOCK = 0x67_70_74_6F_73_73  # "gptoss": PostgreSQL's advisory locks are numbers
 
 
+class Outdated(UserError):
+    """The schema is of an earlier version; somebody may be about to upgrade it."""
+
+
 async def upgrade(database: Database) -> list[str]:
     """Bring the schema to the newest version; the versions that were applied, oldest first.
 
@@ -31,11 +35,11 @@ async def upgrade(database: Database) -> list[str]:
 
 
 async def check(database: Database) -> None:
-    """UserError where the schema is not that of this version of the service."""
+    """`Outdated` for the schema of an earlier version; UserError for that of a later one."""
     async with database.read() as connection:
         missing = _missing(await connection.run_sync(_version), database)
     if missing:
-        raise UserError(f"database {database.name} is not up to date: run `gptoss db upgrade`")
+        raise Outdated(f"database {database.name} is not up to date: run `gptoss db upgrade`")
 
 
 def _missing(version: str | None, database: Database) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from service.address import reached_at
 from service.embedded.child import Child, Waiting
 from service.errors import UserError
 from service.grace import ENGINE_EXIT_SECONDS, Grace
@@ -49,12 +50,12 @@ class Stack:
     @property
     def base_url(self) -> str:
         """What clients use, `/v1` included."""
-        return f"{_url(self._settings.host, self._settings.port)}/v1"
+        return f"{reached_at(self._settings.host, self._settings.port)}/v1"
 
     @property
     def ops_url(self) -> str:
         """Where probes and metrics are."""
-        return _url(self._settings.ops_host, self._settings.ops_port)
+        return reached_at(self._settings.ops_host, self._settings.ops_port)
 
     @property
     def logs(self) -> list[Path]:
@@ -122,12 +123,6 @@ class Stack:
             ) from None
         self._children.append(child)
         return child
-
-
-def _url(host: str, port: int) -> str:
-    """Where a listener on `host` is reached from this machine."""
-    host = {"0.0.0.0": _HOST, "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _free_port() -> int:

@@ -28,15 +28,23 @@ _TOOL = {
 
 
 class SelfTest:
-    """Three requests to an OpenAI-compatible endpoint, each checked for its form."""
+    """Three requests to an OpenAI-compatible endpoint, each checked for its form.
 
-    def __init__(self, base_url: str, key: str, model: str) -> None:
+    `transport` sends them in place of httpx's own. UserError for a key that no header can hold.
+    """
+
+    def __init__(
+        self, base_url: str, key: str, model: str, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        if not (key.isascii() and (key.isprintable() or not key)):
+            raise UserError("self-test: the key holds what no key of ours does: check its source")
         self._model = model
         self._client = httpx.Client(
             base_url=base_url,
             headers={"authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_SECONDS,
-            trust_env=False,  # it talks to this machine: no proxy belongs in between
+            trust_env=False,  # it talks to this machine or cluster: no proxy belongs in between
+            transport=transport,
         )
 
     def run(self, done: Callable[[str, float], None]) -> None:

@@ -17,7 +17,8 @@ _TEXT = "text/plain; charset=utf-8"
 class Ops:
     """The ASGI application of the operators' port.
 
-    `stale` says what is wrong with the snapshot of teams and keys, if anything is.
+    `stale` says what is wrong with the snapshot of teams and keys, if anything is. A gateway that
+    `holds` requests until there is an engine is ready without one: they are what makes it come.
     """
 
     def __init__(
@@ -26,11 +27,14 @@ class Ops:
         metrics: Metrics,
         drain: Drain,
         stale: Callable[[], str | None],
+        *,
+        holds: bool = False,
     ) -> None:
         self._upstreams = upstreams
         self._metrics = metrics
         self._drain = drain
         self._stale = stale
+        self._holds = holds
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one probe or scrape."""
@@ -62,7 +66,7 @@ class Ops:
             return "no upstream is configured: set GPTOSS_GATEWAY__UPSTREAMS"
         # With one model served it can do some of its work: every gateway sees the same engines, and
         # turning all of them unready would take the healthy models down too.
-        if not self._upstreams.ready:
+        if not self._holds and not self._upstreams.ready:
             return f"no healthy engine of {', '.join(models)}"
         return None
 

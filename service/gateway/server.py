@@ -96,7 +96,8 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
             drain,
             most_open,
         )
-        apps: list[ASGI] = [gateway, Ops(upstreams, metrics, drain, backing.stale)]
+        ops = Ops(upstreams, metrics, drain, backing.stale, holds=settings.routing.hold > 0)
+        apps: list[ASGI] = [gateway, ops]
         if settings.admin.token.get_secret_value():
             admin = create_app(
                 backing.directory,

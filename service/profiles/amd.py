@@ -42,6 +42,7 @@ MI300X = Profile(
     name="mi300x",
     vendor=Vendor.AMD,
     cards="one MI300X or MI325X",
+    products=("74a1", "74a5"),
     arch="gfx942",
     memory_gib=191.0,
     models={GPT_OSS_120B.name: _MI300X, GPT_OSS_20B.name: _MI300X},

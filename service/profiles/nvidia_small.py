@@ -18,6 +18,7 @@ L40S = Profile(
     name="l40s",
     vendor=Vendor.NVIDIA,
     cards="one L40S",
+    products=("NVIDIA L40S",),
     pattern=r"\bL40S\b",
     arch="8.9",
     memory_gib=44.4,
@@ -51,18 +52,27 @@ L4 = Profile(
     name="l4",
     vendor=Vendor.NVIDIA,
     cards="one L4",
+    products=("NVIDIA L4",),
     pattern=r"\bL4\b",
     arch="8.9",
     memory_gib=22.0,
     models={SMALL: replace(_SMALL_24G, why=_WHY_24G)},
 )
 
-A10G = replace(L4, name="a10g", cards="one A10G or A10", pattern=r"\bA10G?\b", arch="8.6")
+A10G = replace(
+    L4,
+    name="a10g",
+    cards="one A10G or A10",
+    products=("NVIDIA A10G", "NVIDIA A10"),
+    pattern=r"\bA10G?\b",
+    arch="8.6",
+)
 
 RTX4090 = replace(
     L4,
     name="rtx4090",
     cards="one GeForce RTX 4090",
+    products=("NVIDIA GeForce RTX 4090",),
     pattern=r"\bRTX 4090\b(?! Laptop)",
     memory_gib=23.5,
     models={SMALL: replace(_SMALL_24G, max_num_seqs=48, why=_WHY_24G)},
@@ -72,6 +82,7 @@ RTX5090 = replace(
     L4,
     name="rtx5090",
     cards="one GeForce RTX 5090",
+    products=("NVIDIA GeForce RTX 5090",),
     pattern=r"\bRTX 5090\b(?! Laptop)",
     arch="12.0",
     memory_gib=31.4,

@@ -86,6 +86,8 @@ class Profile:
     The plan is made for this much, and a card that reports less is not recognised."""
     models: Mapping[str, Settings]
     """Settings by model name, largest model first."""
+    products: tuple[str, ...] = ()
+    """What node labels are made of: names as `nvidia-smi` prints them, or AMD's PCI device ids."""
     pattern: str = ""
     """Regular expression over the card's name; a generic profile matches every name."""
     arch: str = ""

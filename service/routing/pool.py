@@ -42,6 +42,8 @@ class Pool:
         self._in_flight = 0
         self.capacity = 0
         """Requests that it can have at a time, those it has among them."""
+        self.held = 0
+        """Requests that wait for a replica to come."""
         self._has_members = False
         self._works = asyncio.Event()
 
@@ -103,7 +105,11 @@ class Pool:
 
     async def until_it_works(self) -> None:
         """Wait for a replica that may get requests."""
-        await self._works.wait()
+        self.held += 1
+        try:
+            await self._works.wait()
+        finally:
+            self.held -= 1
 
     def arrived(self) -> None:
         """A client's request has come: it pays its part of a retry in."""

@@ -16,6 +16,7 @@ def series(upstreams: Upstreams) -> Iterator[Metric]:
     yield _states(pools)
     yield _gauge(pools, "queue_waiting", "Requests that wait in line.", "waiting")
     yield _gauge(pools, "queue_waiting_tokens", "Estimated work that waits.", "waiting_work")
+    yield _held(pools)
     yield _gauge(pools, "queue_oldest_seconds", "Longest wait of those in line.", "oldest_wait")
     yield from _budgets(pools)
     yield from _replicas(pools)
@@ -29,6 +30,17 @@ def _states(pools: list[Pool]) -> Metric:
         states = Counter(replica.health.state(pool.now) for replica in pool.replicas.values())
         for state in State:
             family.add_metric((pool.name, state.value), states[state])
+    return family
+
+
+def _held(pools: list[Pool]) -> Metric:
+    family = GaugeMetricFamily(
+        "gptoss_gateway_queue_held",
+        "Requests that wait for a replica to come. They are not in line yet.",
+        labels=("pool",),
+    )
+    for pool in pools:
+        family.add_metric((pool.name,), pool.held)
     return family
 
 

@@ -468,7 +468,9 @@ def test_requests_are_held_while_the_only_replica_is_away(tmp_path: Path, report
             replica.kill()
             until(lambda: not gateway.pool()["works"])
             with own.load(clients=4) as load:
-                time.sleep(0.5)  # for them to be there
+                # What an autoscaler goes by when there is no engine at all.
+                until(lambda: gateway.metric("gptoss_gateway_queue_held", pool=lengths.MODEL) == 4)
+                assert gateway.is_ready(), "or nobody would send the requests that are held"
                 assert load.outcomes == []
                 replica.start()
                 load.more(12)

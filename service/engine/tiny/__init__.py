@@ -3,7 +3,7 @@
 Importing this package costs milliseconds; torch and transformers load only while building.
 """
 
-from service.engine.tiny.cache import Progress, ensure, is_built, location
+from service.engine.tiny.cache import Progress, ensure, found, is_built, location
 from service.engine.tiny.recipe import TinyRecipe
 
-__all__ = ["Progress", "TinyRecipe", "ensure", "is_built", "location"]
+__all__ = ["Progress", "TinyRecipe", "ensure", "found", "is_built", "location"]

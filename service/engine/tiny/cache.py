@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from service.engine.tiny.recipe import TinyRecipe
@@ -44,7 +45,7 @@ def ensure(
     Raises UserError when the cache cannot hold it or when the packages that build it are missing.
     """
     recipe = recipe or TinyRecipe()
-    final = location(cache_dir, recipe)
+    final = _location(cache_dir, recipe)
     if final.is_dir():
         return final
     try:
@@ -55,6 +56,23 @@ def ensure(
     except OSError as error:
         raise _user_error(error, cache_dir) from error
     return final
+
+
+def found(cache_dir: Path, recipe: TinyRecipe | None = None) -> Path:
+    """The model's folder; UserError where it is not built, or not yet. Nothing is written."""
+    folder = _location(cache_dir, recipe or TinyRecipe())
+    if not folder.is_dir():
+        raise UserError(
+            f"the tiny model is not in {folder}: build it with `gptoss weights gpt-oss-tiny`"
+        )
+    return folder
+
+
+def _location(cache_dir: Path, recipe: TinyRecipe) -> Path:
+    try:
+        return location(cache_dir, recipe)
+    except PackageNotFoundError as error:
+        raise _lacking(error) from error
 
 
 def _build(recipe: TinyRecipe, final: Path, progress: Progress) -> None:
@@ -74,10 +92,7 @@ def _write_model(recipe: TinyRecipe, folder: Path, progress: Progress) -> None:
     try:
         from service.engine.tiny.checkpoint import write
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"building the tiny model needs the package {error.name!r}: "
-            "install gptoss-serving[engine-cpu] (or [engine] on a GPU machine)"
-        ) from error
+        raise _lacking(error) from error
     write(recipe, folder, progress)
 
 
@@ -106,6 +121,13 @@ def _flush(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _lacking(error: ModuleNotFoundError) -> UserError:
+    return UserError(
+        f"the tiny model needs the package {error.name!r}: "
+        "install gptoss-serving[engine-cpu] (or [engine] on a GPU machine)"
+    )
 
 
 def _user_error(error: OSError, cache_dir: Path) -> UserError:

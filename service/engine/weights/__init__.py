@@ -29,7 +29,7 @@ from service.errors import UserError
 if TYPE_CHECKING:
     from service.engine.weights.hub import Hub, Session
 
-__all__ = ["File", "Manifest", "Progress", "fetch", "human", "published"]
+__all__ = ["File", "Manifest", "Progress", "fetch", "found", "human", "published"]
 
 DEFAULT_REVISION = "main"
 _READ = 4 << 20
@@ -102,6 +102,42 @@ def fetch(
     except OSError as error:
         raise disk(error, root) from None
     return store.snapshot(manifest.commit)
+
+
+def found(
+    model_repo: str, *, revision: str | None = None, stamps: Path, cache: Path | None = None
+) -> Path:
+    """The folder of a snapshot of which every file was verified here and is unchanged since.
+
+    UserError where that is not so, or not yet: another process may be at it. Nothing is hashed,
+    asked or written.
+    """
+    from huggingface_hub import constants
+
+    from service.engine.weights.faults import disk
+
+    revision = check_revision(revision or DEFAULT_REVISION)
+    root = cache or Path(constants.HF_HUB_CACHE)
+    store = Cache(root, check_name(model_repo))
+    try:
+        record = Record(stamps, model_repo)
+        manifest = _local(model_repo, revision, record.manifest(revision), store)
+        folder = store.snapshot(manifest.commit)
+        unverified = [
+            file
+            for file in manifest.files
+            # By its name in the snapshot, which bytes that another file shares may still lack.
+            if not (path := folder / file.name).exists()
+            or not record.vouches(manifest.commit, file, path)
+        ]
+    except OSError as error:
+        raise disk(error, root) from None
+    if unverified:
+        raise UserError(
+            f"{_names(unverified)} of {model_repo} was never verified on this machine, or changed "
+            "since: run once with network"
+        )
+    return folder
 
 
 def _local(repo: str, revision: str, known: Manifest | None, store: Cache) -> Manifest:

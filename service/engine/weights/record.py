@@ -55,7 +55,7 @@ class Record:
 
     def refer(self, revision: str, commit: str) -> None:
         """A branch points to this commit, whose files are all verified."""
-        if self._content.revisions.get(revision) != commit:
+        if self._content.revisions.get(revision, revision) != commit:
             self._content.revisions[revision] = commit
             self._save()
 

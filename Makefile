@@ -2,11 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test lint unit integration e2e format pins clean
+.PHONY: help up test lint unit chart images integration e2e cluster helm format pins clean
 
 help:
 	@echo "make up      serve gpt-oss on this machine (MODEL=, PROFILE=, PORT=, PYTHON=)"
-	@echo "make test    lint, types and all tests (parts: lint unit integration e2e)"
+	@echo "make test    lint, types and all tests (parts: lint unit chart integration e2e)"
+	@echo "make images  build the container images as tests do, and test them (root, buildah)"
+	@echo "make cluster test the chart on a Kubernetes cluster (KUBECONFIG, or kind)"
+	@echo "make helm    make the chart's schema, README and data anew"
 	@echo "make format  format the code"
 	@echo "make pins    make deploy/requirements anew from pyproject.toml"
 	@echo "make clean   remove .venv and what tools left (models and keys stay)"
@@ -15,7 +18,7 @@ up:
 	@$(PYTHON) deploy/install.py --profile "$(PROFILE)"
 	@exec $(BIN)/gptoss up $(if $(MODEL),--model "$(MODEL)") $(if $(PROFILE),--profile "$(PROFILE)") $(if $(PORT),--port "$(PORT)")
 
-test: lint unit integration e2e
+test: lint unit chart integration e2e
 
 # The tests' engine is vLLM's CPU build with the tiny gpt-oss, on whatever machine.
 .PHONY: dev
@@ -30,11 +33,23 @@ lint: dev
 unit: dev
 	$(BIN)/python -m pytest -q tests/unit
 
+chart: dev
+	$(BIN)/python -m pytest -q tests/chart
+
+images: dev
+	$(BIN)/python -m pytest -q tests/images
+
 integration: dev
 	$(BIN)/python -m pytest -q tests/integration
 
 e2e: dev
 	$(BIN)/python -m pytest -q tests/e2e
+
+cluster: dev
+	$(BIN)/python -m tests.cluster
+
+helm: dev
+	$(BIN)/python -m deploy.chart
 
 format: dev
 	$(BIN)/ruff check --fix

@@ -1,0 +1,1 @@
+"""What of the chart is made from other sources: schema, README, and the profiles' data."""

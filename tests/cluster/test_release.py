@@ -1,0 +1,216 @@
+"""A release of the chart with real vLLM, from its installation to what it leaves behind.
+
+In order, on one release, as an operator would do it: each engine takes a minute to start.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from helm_python import HelmReleaseError
+
+from tests.cluster.kube import Object, condition, name, names, until
+from tests.cluster.release import Release
+from tests.e2e.traffic import Load, Outcome, Place
+
+MODEL = "gpt-oss-tiny"
+ONE, TWO = ({"engine": {"pools": {"tiny": {"replicas": count}}}} for count in (1, 2))
+
+
+@pytest.fixture(scope="module")
+def key(release: Release) -> str:
+    """Of a team, made as README.md says."""
+    release.gptoss("team", "create", "search", "--rpm", "6000", "--tpm", "20M")
+    return release.gptoss("key", "create", "search").split()[-1]
+
+
+@pytest.fixture
+def place(release: Release, key: str) -> Place:
+    """Where the team asks: the Service."""
+    return Place(release.url, key, MODEL)
+
+
+@pytest.fixture
+def load(place: Place) -> Iterator[Load]:
+    """Streams all the time."""
+    with Load(place, clients=4, tokens=60, pause=0.2, whole=False) as load:
+        load.more(4)
+        yield load
+
+
+def engines(release: Release) -> list[Object]:
+    return release.kube.pods(component="engine")
+
+
+def gateways(release: Release) -> list[Object]:
+    return release.kube.pods(component="gateway")
+
+
+def check(load: Load) -> None:
+    """That each stream had all of its tokens and its end."""
+    assert not load.failed, load.failed[:3]
+    print(f"{len(load.outcomes)} streams, none cut")
+
+
+def test_an_install_is_done_when_engines_answer(release: Release) -> None:
+    (engine,) = engines(release)
+    assert condition(engine, "Ready")["status"] == "True"
+    assert len(gateways(release)) == 2
+    assert all(condition(pod, "Ready")["status"] == "True" for pod in gateways(release))
+    said = release.kube.run("logs", name(engine), "--container", "engine")
+    assert '"POST /v1/chat/completions' in said, "the start-up probe asks before anybody else does"
+
+
+def test_the_schema_was_brought_up_to_date_once(release: Release) -> None:
+    (job,) = release.kube.all("jobs", component="migrate")
+    assert job["status"]["succeeded"] == 1
+    (pod,) = release.kube.all("pods", component="migrate")
+    assert "applied" in release.kube.run("logs", name(pod))
+
+
+def test_helm_test_gets_a_completion_a_stream_and_a_tool_call(release: Release) -> None:
+    said = release.test()
+    for each in ("chat completion", "streamed completion", "tool call"):
+        assert re.search(f"{each}.* s", said), said
+    keys = json.loads(release.gptoss("key", "list", "--team", "selftest", "--json"))
+    assert {key["state"] for key in keys} == {"revoked"}, "its key ended with it"
+
+
+def test_pods_have_no_token_of_the_cluster_and_no_root_to_write_to(release: Release) -> None:
+    for pods, container in ((engines(release), "engine"), (gateways(release), "gateway")):
+        (pod, *_) = pods
+        script = "ls /var/run/secrets 2>/dev/null; touch /usr/x 2>&1; id -u; env"
+        said = release.kube.exec(name(pod), container, "sh", "-c", script)
+        assert "Read-only file system" in said
+        assert "\n10001\n" in said
+        assert "kubernetes.io" not in said
+        assert "GPTOSS_GATEWAY_PORT" not in said, "no service links"
+
+
+def test_one_more_engine_is_used_as_soon_as_it_is_ready(release: Release, load: Load) -> None:
+    before = names(gateways(release))
+    release.upgrade(TWO)
+    until(lambda: all(_served(release).values()), 60, "both engines in use")
+    load.more(8)
+    check(load)
+    assert names(gateways(release)) == before, "other engines are no reason to start gateways anew"
+
+
+def test_an_upgrade_of_engines_cuts_no_stream(release: Release, load: Load) -> None:
+    before = names(engines(release))
+    release.upgrade({"engine": {"pools": {"tiny": {"podAnnotations": {"tests/upgrade": "1"}}}}})
+    load.more(8)
+    check(load)
+    assert not before & names(engines(release))
+
+
+def test_an_upgrade_of_gateways_cuts_no_stream(release: Release, load: Load) -> None:
+    before = names(gateways(release))
+    release.upgrade({"gateway": {"podAnnotations": {"tests/upgrade": "1"}}})
+    load.more(8)
+    check(load)
+    assert not before & names(gateways(release))
+
+
+def test_an_upgrade_that_changes_nothing_restarts_nothing(release: Release) -> None:
+    before = names(release.kube.pods())
+    secrets = {
+        name(one): one["data"]
+        for one in release.kube.all("secrets")
+        if "gptoss-" in name(one) and one["type"] == "Opaque"
+    }
+    release.upgrade({})
+    assert names(release.kube.pods()) == before
+    for each, data in secrets.items():
+        assert release.kube.one("secret", each)["data"] == data, "secrets are made once"
+
+
+def test_a_broken_image_goes_back_by_itself(release: Release, load: Load) -> None:
+    broken = {"engine": {"pools": {"tiny": {"image": {"tag": "broken"}}}}}
+    with pytest.raises(HelmReleaseError):
+        release.upgrade(broken, seconds=45)
+    until(
+        lambda: all(condition(pod, "Ready").get("status") == "True" for pod in engines(release)),
+        240,
+    )
+    load.more(8)
+    check(load)
+    assert len(engines(release)) == 2
+    last = release.history()[-1]
+    assert last["status"] == "deployed", last
+    assert "ollback" in last["description"], last
+
+
+def test_a_pod_that_is_deleted_ends_its_streams_first(release: Release, load: Load) -> None:
+    victim, *_ = engines(release)
+    until(lambda: _served(release)[victim["status"]["podIP"]], 60, "streams on it")
+    release.kube.run("delete", "pod", name(victim), timeout=180)
+    load.more(8)
+    check(load)
+
+
+def test_a_pod_that_is_killed_cuts_no_stream_without_a_word(release: Release, place: Place) -> None:
+    until(lambda: len(_ready(release)) == 2, 240, "two engines")
+    with Load(place, clients=4, tokens=200, whole=False) as load:
+        load.more(4)
+        victim, *_ = engines(release)
+        until(lambda: _served(release)[victim["status"]["podIP"]], 60, "streams on it")
+        release.kube.run("delete", "pod", name(victim), "--grace-period=0", "--force", timeout=180)
+        load.more(8)
+    cut = load.failed
+    assert all(_was_told(outcome) for outcome in cut), cut
+    print(f"{len(cut)} of {len(load.outcomes)} streams were cut, each with an error event")
+
+
+def test_one_engine_less_cuts_no_stream(release: Release, load: Load) -> None:
+    until(lambda: len(_ready(release)) == 2, 240, "two engines")
+    release.upgrade(ONE)
+    until(lambda: len(release.kube.all("pods", component="engine")) == 1, 120)
+    load.more(8)
+    check(load)
+
+
+def test_an_uninstall_leaves_what_it_says(release: Release) -> None:
+    release.uninstall()
+    kube = release.kube
+    for kind in (
+        "deployments",
+        "statefulsets",
+        "jobs",
+        "services",
+        "configmaps",
+        "networkpolicies",
+        "poddisruptionbudgets",
+    ):
+        left = names(kube.all(kind)) - {"kube-root-ca.crt"}
+        assert not left, f"{kind}: {left}"
+    assert names(kube.all("secrets")) - _tokens(kube.all("secrets")) == {"gptoss-postgresql"}
+    claims = {"weights", "data-gptoss-postgresql-0", "data-gptoss-valkey-0"}
+    assert names(kube.all("persistentvolumeclaims")) == claims
+
+
+def _tokens(secrets: list[Object]) -> set[str]:
+    """Of service accounts: an old Kubernetes makes one for each."""
+    return {name(one) for one in secrets if one["type"] == "kubernetes.io/service-account-token"}
+
+
+def _ready(release: Release) -> list[Object]:
+    return [pod for pod in engines(release) if condition(pod, "Ready").get("status") == "True"]
+
+
+def _served(release: Release) -> dict[str, int]:
+    """Requests that the gateways have open at each engine, by its address."""
+    open_there = {pod["status"]["podIP"]: 0 for pod in engines(release)}
+    for gateway in gateways(release):
+        said = release.kube.exec(name(gateway), "gateway", "gptoss", "upstreams", "--json")
+        for pool in json.loads(said)["pools"]:
+            for replica in pool["replicas"]:
+                address = re.sub(r"^http://|:\d+$", "", replica["url"])
+                if address in open_there:
+                    open_there[address] += replica["in_flight"]
+    return open_there
+
+
+def _was_told(outcome: Outcome) -> bool:
+    return bool(outcome.code) and not outcome.broken

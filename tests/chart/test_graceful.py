@@ -1,10 +1,12 @@
 """Every grace period follows from `drainSeconds`, as service/grace.py says."""
 
+import re
+
 import pytest
 
 from service.grace import NOTICE_SECONDS, Grace
 from tests.chart.pods import Pod, pod, pods
-from tests.chart.render import EVERY_API, overlay, overlays, render, rendered
+from tests.chart.render import CHART, EVERY_API, overlay, overlays, render, rendered
 
 every_overlay = pytest.mark.parametrize("name", overlays())
 DRAINS = [1, 45, 120, 3600]
@@ -77,3 +79,17 @@ def test_a_start_may_take_as_long_as_the_values_say(name: str) -> None:
         assert seconds >= 1800
         deadline = engine.owner.spec["progressDeadlineSeconds"]
         assert deadline > seconds + _given(engine), "or a rollout fails that only takes its time"
+
+
+def test_the_readme_says_what_the_periods_are() -> None:
+    grace = Grace(120)
+    said = dict(
+        re.findall(r"^\| (\S.*?) \| (\d+) \|", (CHART / "README.md").read_text(), re.MULTILINE)
+    )
+    assert {what: float(seconds) for what, seconds in said.items()} == {
+        "engine `preStop`": grace.engine_pre_stop,
+        "engine, vLLM's `shutdown-timeout`": grace.engine_shutdown,
+        "engine `terminationGracePeriodSeconds`": grace.engine_termination,
+        "gateway `GPTOSS_NOTICE`": grace.notice,
+        "gateway `terminationGracePeriodSeconds`": grace.gateway_termination,
+    }

@@ -61,8 +61,8 @@ def test_credentials_of_the_registry_are_with_every_pod(name: str) -> None:
     ("name", "image"),
     [
         ("one-h100", "gptoss-engine"),
-        ("mi300x", "gptoss-engine-rocm"),
-        ("cpu-tiny", "gptoss-engine-cpu"),
+        ("mi300x", "gptoss-rocm-engine"),
+        ("cpu-tiny", "gptoss-cpu-engine"),
     ],
 )
 def test_an_engine_has_the_image_of_its_hardware(name: str, image: str) -> None:

@@ -21,11 +21,12 @@ def cluster() -> None:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """One engine of the tiny gpt-oss, two gateways, and the chart's own stores."""
+    """Two gateways and the chart's own stores; of the pool of the tiny gpt-oss no engine yet."""
     namespace = "serving"
     Kube("default").run("create", "namespace", namespace)
     pool = {
         "profile": "cpu-dev",
+        "replicas": 0,
         "startupSeconds": 600,
         "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}},
     }

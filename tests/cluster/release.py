@@ -18,7 +18,7 @@ Values = dict[str, Any]
 # What differs from a cluster with GPUs: images are loaded, and requests fit two cores.
 SMALL: Values = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "2Gi"}}
 TESTED: Values = {
-    "drainSeconds": 30,
+    "drainSeconds": 20,
     "images": {
         "pullPolicy": "IfNotPresent",
         "gateway": {"repository": "gptoss-gateway", "tag": "test"},
@@ -27,7 +27,7 @@ TESTED: Values = {
         "valkey": {"repository": "valkey", "tag": "test"},
         "postgresql": {"repository": "postgres", "tag": "test"},
     },
-    "gateway": {"resources": SMALL, "service": {"type": "NodePort"}},
+    "gateway": {"resources": SMALL, "service": {"type": "NodePort"}, "holdSeconds": 600},
     "weights": {"resources": {"requests": {"cpu": "50m"}}},
     "database": {"trial": {"enabled": True, "size": "1Gi"}},
     "quota": {"trial": {"enabled": True, "size": "1Gi"}},

@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:
 	@echo "make up      serve gpt-oss on this machine (MODEL=, PROFILE=, PORT=, PYTHON=)"
 	@echo "make test    lint, types and all tests (parts: lint unit chart integration e2e)"
-	@echo "make images  build the container images as tests do, and test them (root, buildah)"
+	@echo "make images  build the container images, bundle them, and test both (root, buildah, skopeo)"
 	@echo "make cluster test the chart on a Kubernetes cluster (KUBECONFIG, or kind)"
 	@echo "make helm    make the chart's schema, README and data anew"
 	@echo "make format  format the code"
@@ -37,7 +37,7 @@ chart: dev
 	$(BIN)/python -m pytest -q tests/chart
 
 images: dev
-	$(BIN)/python -m pytest -q tests/images
+	$(BIN)/python -m pytest -q tests/images tests/airgap
 
 integration: dev
 	$(BIN)/python -m pytest -q tests/integration

@@ -1,0 +1,1 @@
+"""An installation without a network: real images, a real registry, real weights."""

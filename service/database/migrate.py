@@ -1,5 +1,7 @@
 """Bringing the schema up to date."""
 
+import logging
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -8,6 +10,8 @@ from sqlalchemy import Connection, text
 
 from service.database.connect import Database
 from service.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _LOCK = 0x67_70_74_6F_73_73  # "gptoss": PostgreSQL's advisory locks are numbers
 
@@ -35,7 +39,11 @@ async def upgrade(database: Database) -> list[str]:
 
 
 async def check(database: Database) -> None:
-    """`Outdated` for the schema of an earlier version; UserError for that of a later one."""
+    """`Outdated` for the schema of an earlier version.
+
+    That of a later one is used: migrations only add, so that the version before goes on working
+    during an upgrade, and after the way back from one.
+    """
     async with database.read() as connection:
         missing = _missing(await connection.run_sync(_version), database)
     if missing:
@@ -48,7 +56,8 @@ def _missing(version: str | None, database: Database) -> list[str]:
     if version is None:
         return known
     if version not in known:
-        raise UserError(f"database {database.name} is of a newer gptoss: install that one")
+        log.warning("the database is of a newer gptoss", extra={"schema": version})
+        return []
     return known[known.index(version) + 1 :]
 
 

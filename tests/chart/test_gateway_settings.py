@@ -184,7 +184,8 @@ def test_other_pools_restart_no_gateway(name: str) -> None:
     """Gateways follow the file, so nothing of it is in the pod's template."""
     more = {"pools": {"another": {"profile": "h200", "model": "gpt-oss-20b"}}}
     images = {"gpt-oss-20b": {"repository": "r/x", "digest": f"sha256:{'1' * 64}"}}
-    weights = {"images": images} if name == "weights-image" else {"size": "100Gi"}
+    weights: dict[str, Any] = {"images": images} if name == "weights-image" else {"size": "100Gi"}
+    weights["accessModes"] = ["ReadWriteMany"]
     before, after = (
         pod(render(values, apis=EVERY_API), "gateway").spec
         for values in (overlay(name), overlay(name, engine=more, weights=weights))

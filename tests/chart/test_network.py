@@ -213,3 +213,12 @@ def test_no_monitoring_is_nobody_and_not_everybody() -> None:
     assert not net.allow(CLIENT, "engine", ENGINE)
     assert not net.allow(CLIENT, "gateway", OPS)
     assert net.allow("gateway", "engine", ENGINE)
+
+
+@every_overlay
+def test_a_policy_names_ports_by_number(name: str) -> None:
+    """OVN-Kubernetes takes a port's name for every port there is (ovn-kubernetes#2117)."""
+    for policy in some(rendered(name), "NetworkPolicy"):
+        rules = [*policy.spec.get("ingress", []), *policy.spec.get("egress", [])]
+        for port in (port for rule in rules for port in rule.get("ports", [])):
+            assert isinstance(port["port"], int), f"{policy}: {port}"

@@ -204,3 +204,25 @@ def test_the_checker_refuses_a_bad_pod(more: Mapping[str, Any]) -> None:
 def test_the_checker_refuses_a_bad_container(kind: str, more: Mapping[str, Any]) -> None:
     good = GOOD["containers"][0]
     assert breaches(_pod({**GOOD, kind: [{**good, **more}]}))
+
+
+@every_overlay
+def test_the_platform_may_pick_the_users(name: str) -> None:
+    """As OpenShift does, which admits no pod that picks its own."""
+    for pod in pods(render(overlay(name, fixedUsers=False), apis=EVERY_API)):
+        context = pod.spec["securityContext"]
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & context.keys(), str(pod)
+        assert context["runAsNonRoot"] is True
+
+
+def test_a_claim_of_one_node_is_filled_where_the_engine_waits() -> None:
+    """Elsewhere neither could go on: the volume is at one node, and the engine's is tainted."""
+    objects = render(overlay("one-h100"), apis=EVERY_API)
+    (engine,), (job,) = pods(objects, "engine"), pods(objects, "weights")
+    (term,) = job.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert engine.has(term["labelSelector"]["matchLabels"])
+    assert job.spec["tolerations"] == engine.spec["tolerations"]
+    many = overlay("one-h100", weights={"accessModes": ["ReadWriteMany"]})
+    (job,) = pods(render(many, apis=EVERY_API), "weights")
+    assert "affinity" not in job.spec and "tolerations" not in job.spec

@@ -92,6 +92,14 @@ BY_TEMPLATES: dict[str, tuple[Values, str]] = {
         {"gateway": {"env": {"GPTOSS_DRAIN": "1"}}},
         r"gateway\.env: GPTOSS_DRAIN is set by the chart",
     ),
+    "more gateways than an engine's slots are shared out to": (
+        {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 11}}},
+        r"gateway\.autoscaling: maxReplicas is more than five times minReplicas",
+    ),
+    "engines on several nodes with a claim of one": (
+        {**pool(replicas=2), "weights": {"accessModes": ["ReadWriteOnce"]}},
+        r"weights\.accessModes: several engines need ReadWriteMany, or engine\.pools\.main\.node",
+    ),
     "a label that pods are found by": (
         {"commonLabels": {"app.kubernetes.io/name": "mine"}},
         r"commonLabels: app\.kubernetes\.io/name is the chart's own label",
@@ -242,7 +250,7 @@ def test_the_message_is_one_line_that_names_the_value(wrong: str) -> None:
 
 def test_image_volumes_need_a_kubernetes_that_has_them() -> None:
     with pytest.raises(
-        Refused, match=r"image volumes need Kubernetes 1\.33, and this is v?1\.32\.4"
+        Refused, match=r"image volumes need Kubernetes 1\.33, .* and this is v?1\.32\.4"
     ):
         render(overlay("weights-image"), kube="1.32.4")
     assert render(overlay("weights-image"), kube="1.33.0")

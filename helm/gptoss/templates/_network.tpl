@@ -1,4 +1,4 @@
-{{/* Rules that NetworkPolicies share. */}}
+{{/* Rules that NetworkPolicies share. Ports are numbers: some network plugins take a name for any port. */}}
 
 {{- define "gptoss.egressDNS" -}}
 - ports:
@@ -10,7 +10,7 @@
     {{- end }}
 {{- end -}}
 
-{{/* To a component of this release. Takes (dict "root" $ "component" "valkey" "port" "valkey"). */}}
+{{/* To a component of this release. Takes (dict "root" $ "component" "valkey" "port" 6379). */}}
 {{- define "gptoss.egressTo" -}}
 - to:
     - podSelector:
@@ -22,7 +22,7 @@
 {{- end -}}
 
 {{/* To a store: the chart's own, or wherever the values say it is. Takes (dict "root" $ "store" .Values.database
-"component" "postgresql" "port" "postgresql"). */}}
+"component" "postgresql" "port" 5432). */}}
 {{- define "gptoss.egressStore" -}}
 {{- if .store.trial.enabled -}}
 {{- include "gptoss.egressTo" . -}}
@@ -37,7 +37,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* From pods of this release to one of its stores. Takes (dict "root" $ "port" "valkey" "components" (list "gateway")). */}}
+{{/* From pods of this release to one of its stores. Takes (dict "root" $ "port" 6379 "components" (list "gateway")). */}}
 {{- define "gptoss.ingressFrom" -}}
 - from:
     {{- range .components }}

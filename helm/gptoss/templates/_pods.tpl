@@ -1,15 +1,21 @@
 {{/* What pods have in common. */}}
 
-{{/* The beginning of every pod's spec. Takes (dict "root" $ "account" "gateway" "user" 10001). */}}
+{{/* The beginning of every pod's spec. Takes (dict "root" $ "account" "gateway" "user" 10001) and, if there are, "groups". */}}
 {{- define "gptoss.pod" -}}
 serviceAccountName: {{ include "gptoss.fullname" .root }}-{{ .account }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
+  {{- if .root.Values.fixedUsers }}
   runAsUser: {{ .user }}
   runAsGroup: {{ .user }}
   fsGroup: {{ .user }}
+  {{- end }}
+  {{- with .groups }}
+  supplementalGroups:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
@@ -54,4 +60,11 @@ requests:
   memory: "128Mi"
 limits:
   memory: "1Gi"
+{{- end -}}
+
+{{/* The number of pods that an autoscaler has made of a Deployment. Left out of the manifest, it would fall back to
+one with the first upgrade after it was in it. Takes (dict "root" $ "name" "x" "least" 2). */}}
+{{- define "gptoss.running" -}}
+{{- $there := lookup "apps/v1" "Deployment" .root.Release.Namespace .name -}}
+{{- if $there }}{{ $there.spec.replicas }}{{ else }}{{ max (int .least) 1 }}{{ end -}}
 {{- end -}}

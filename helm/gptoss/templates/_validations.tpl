@@ -78,6 +78,9 @@
 {{- fail (printf "gateway.env: %s is set by the chart: use the value that it follows from" $variable) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $gateway.autoscaling.enabled (gt (int $gateway.autoscaling.maxReplicas) (mul 5 (int $gateway.autoscaling.minReplicas))) -}}
+{{- fail "gateway.autoscaling: maxReplicas is more than five times minReplicas, by which an engine's slots are shared out: raise minReplicas" -}}
+{{- end -}}
 {{- if gt (int $gateway.holdSeconds) (int $gateway.requestSeconds) -}}
 {{- fail "gateway.holdSeconds: requests may not be held for longer than requestSeconds" -}}
 {{- end -}}
@@ -104,10 +107,18 @@
 {{- end -}}
 {{- range $model, $image := .Values.weights.images -}}
 {{- if semverCompare "<1.33.0-0" $.Capabilities.KubeVersion.Version -}}
-{{- fail (printf "weights.images.%s: image volumes need Kubernetes 1.33, and this is %s: use a claim" $model $.Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "weights.images.%s: image volumes need Kubernetes 1.33, with the feature gate ImageVolume below 1.35, and this is %s: use a claim" $model $.Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- if not (hasKey (include "gptoss.facts" $ | fromYaml).models $model) -}}
 {{- fail (printf "weights.images: there is no model %q" $model) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (has "ReadWriteMany" .Values.weights.accessModes) -}}
+{{- range $name, $pool := include "gptoss.pools" . | fromYaml -}}
+{{- $several := or (gt (int $pool.replicas) 1) $pool.autoscaling.enabled (gt (len $.Values.engine.pools) 1) -}}
+{{- if and $several (not $pool.nodeSelector) (not (hasKey $.Values.weights.images $pool.model)) -}}
+{{- fail (printf "weights.accessModes: several engines need ReadWriteMany, or engine.pools.%s.nodeSelector that is one node" $name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $facts := include "gptoss.facts" . | fromYaml -}}

@@ -11,9 +11,9 @@ startupProbe:
   # /health may still fail its first request.
   exec:
     command: [python3, -m, service.engine.probe, started, --port, "8100"]
-  periodSeconds: 10
-  timeoutSeconds: 200
-  failureThreshold: {{ divf .pool.startupSeconds 10 | ceil | int }}
+  periodSeconds: 15
+  timeoutSeconds: 60
+  failureThreshold: {{ divf .pool.startupSeconds 15 | ceil | int }}
 readinessProbe:
   # Patient: a loaded engine answers late, and gateways have checks of their own.
   httpGet:
@@ -36,6 +36,8 @@ livenessProbe:
 {{- define "gptoss.engineResources" -}}
 {{- $facts := .pool.facts -}}
 {{- $requests := dict "cpu" (toString $facts.cores) "memory" (printf "%dGi" (int $facts.memoryGiB)) -}}
+{{- /* Or it would be the first to go when the node's disk is full. */ -}}
+{{- if not .pool.compileCache.claim }}{{ $_ := set $requests "ephemeral-storage" .pool.compileCache.size }}{{ end -}}
 {{- $resources := dict "requests" $requests "limits" dict -}}
 {{- include "gptoss.merge" (dict "base" $resources "over" .pool.resources) -}}
 {{- /* The number of cards is the profile's, whatever the values say: vLLM uses that many. */ -}}

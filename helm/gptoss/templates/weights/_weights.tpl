@@ -50,13 +50,24 @@
 {{- $facts := get (include "gptoss.facts" .root | fromYaml).models .model -}}
 {{- include "gptoss.pod" (dict "root" .root "account" "weights" "user" 10001) }}
 restartPolicy: OnFailure
+{{- $oneNode := not (has "ReadWriteMany" .root.Values.weights.accessModes) }}
 {{- with .root.Values.weights.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .root.Values.weights.tolerations }}
+{{- with concat .root.Values.weights.tolerations (ternary .pool.tolerations list $oneNode) }}
 tolerations:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if $oneNode }}
+# The claim is one node's, and that is the engine's: it waits there for what this fetches.
+affinity:
+  podAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            {{- include "gptoss.selector" (dict "root" .root "component" "engine") | nindent 12 }}
 {{- end }}
 containers:
   - name: weights

@@ -38,8 +38,8 @@ def place(release: Release, key: str) -> Place:
 @pytest.fixture
 def load(place: Place) -> Iterator[Load]:
     """Streams all the time."""
-    with Load(place, clients=3, tokens=60, pause=0.5, whole=False) as load:
-        load.more(3)
+    with Load(place, clients=2, tokens=60, pause=1, whole=False) as load:
+        load.more(2)
         yield load
 
 
@@ -120,7 +120,13 @@ def test_pods_have_no_token_of_the_cluster_and_no_root_to_write_to(release: Rele
 def test_one_more_engine_is_used_as_soon_as_it_is_ready(release: Release, load: Load) -> None:
     before = names(gateways(release))
     release.upgrade(TWO)
-    until(lambda: all(_served(release).values()), 60, "both engines in use")
+    used: set[str] = set()
+
+    def both_were_used() -> bool:
+        used.update(address for address, requests in _served(release).items() if requests)
+        return len(used) == 2
+
+    until(both_were_used, 120, "both engines in use")
     load.more(8)
     check(load)
     assert names(gateways(release)) == before, "other engines are no reason to start gateways anew"
@@ -153,6 +159,25 @@ def test_an_upgrade_that_changes_nothing_restarts_nothing(release: Release) -> N
     assert names(release.kube.pods()) == before
     for each, data in secrets.items():
         assert release.kube.one("secret", each)["data"] == data, "secrets are made once"
+
+
+def test_autoscaling_that_is_switched_on_leaves_what_runs(release: Release) -> None:
+    """A manifest without a number of pods would set it to one, whatever an autoscaler says."""
+    if "scaledobjects.keda.sh" not in names(release.kube.all("crds")):
+        pytest.skip("this cluster does not know KEDA's objects")
+    before, scaling = names(release.kube.pods()), {"autoscaling": {"enabled": True}}
+    release.upgrade(
+        {
+            "keda": {"prometheus": "http://prometheus.monitoring.svc:9090"},
+            "gateway": scaling,
+            "engine": {"pools": {"tiny": scaling}},
+        }
+    )
+    assert names(release.kube.all("scaledobjects")) == {"gptoss-gateway", "gptoss-engine-tiny"}
+    assert names(release.kube.pods()) == before
+    scaling["autoscaling"]["enabled"] = False
+    release.upgrade({"gateway": scaling, "engine": {"pools": {"tiny": scaling}}})
+    assert names(release.kube.pods()) == before
 
 
 def test_a_pod_that_is_deleted_ends_its_streams_first(release: Release, load: Load) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.cluster.kube import Kube, Object, folder
+from tests.cluster.kube import Kube, Object, folder, until
 
 SERVICE_USER = 10001
 STORE_USER = 999
@@ -21,6 +21,7 @@ def provide(kube: Kube, base: Path) -> None:
             for store in ("postgresql", "valkey")
         ),
     )
+    until(lambda: kube.one("persistentvolumeclaim", "weights")["status"]["phase"] == "Bound")
 
 
 def _has_provisioner(kube: Kube) -> bool:

@@ -9,6 +9,7 @@ YAML keys do not. Secrets (VLLM_API_KEY, HF_TOKEN) stay in the environment; they
 argument and no output of this module.
 """
 
+import ctypes
 import math
 import os
 import socket
@@ -102,6 +103,8 @@ def render(
 def preflight(plan: Plan, host: str, port: int, environ: Mapping[str, str]) -> None:
     """Refuse in one line, before anything is downloaded, what vLLM would refuse late or never."""
     _check_installed(plan)
+    if plan.profile.vendor is Vendor.CPU:
+        _check_library()
     _check_secret(environ.get(API_KEY, ""), host)
     _check_port(host, port)
 
@@ -217,6 +220,17 @@ def _check_installed(plan: Plan) -> None:
             f"{wanted} {found} is installed and profiles are made for {VLLM_VERSION}: "
             f"pip install '{wanted}=={VLLM_VERSION}'"
         )
+
+
+def _check_library() -> None:
+    """What vLLM's CPU kernels link to. Without it vLLM fails late, with an error about its own."""
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        raise UserError(
+            "vLLM for CPUs needs libnuma.so.1: install it (Debian and Ubuntu: libnuma1; Fedora:"
+            " numactl-libs)"
+        ) from None
 
 
 def _installed(distribution: str) -> str | None:

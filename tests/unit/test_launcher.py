@@ -1,5 +1,6 @@
 """One plan becomes one YAML file, one env file and one command; secrets are in none of them."""
 
+import ctypes
 import os
 import socket
 import stat
@@ -207,6 +208,17 @@ def test_builds_of_the_right_version_pass(
     installed(monkeypatch, versions)
     (tmp_path / "config.json").write_text("{}")
     launcher.check(launch_of(profile, tmp_path, port=free_port()), {})
+
+
+def test_a_machine_without_the_library_of_the_cpu_kernels_is_refused(
+    cpu: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(UserError, match=r"needs libnuma\.so\.1: install it"):
+        launcher.check(cpu, {})
 
 
 def test_missing_weights_are_refused(cpu: Launch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def note(line: str) -> None:
 
 
 def human(count: int) -> str:
-    """Bytes in powers of 1000."""
+    """Bytes in powers of 1000. As `gptoss weights` writes them, which is not there in a bundle."""
     value, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":

@@ -38,6 +38,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
             {"key": term.key, "operator": term.operator, "values": list(term.values)}
             for term in asked.nodes
         ],
+        "model": next(iter(profile.models)),
         "models": {
             find(name).name: {"seats": one.max_num_seqs} for name, one in profile.models.items()
         },

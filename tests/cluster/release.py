@@ -45,11 +45,10 @@ class Release:
             kubeconfig_path=os.environ["KUBECONFIG"], namespace=namespace
         )
 
-    def install(self, *, seconds: int = 900, wait: bool = True) -> str:
-        """`helm install --wait`; its notes."""
+    def install(self, *, seconds: int = 900, wait: bool = True) -> None:
+        """`helm install --wait`."""
         how = "watcher" if wait else None
-        done = self._helm.install(CHART, self.name, self.values, wait=how, timeout=seconds)
-        return str(done)
+        self._helm.install(CHART, self.name, self.values, wait=how, timeout=seconds)
 
     def upgrade(self, values: Values, *, seconds: int = 900) -> None:
         """`helm upgrade --rollback-on-failure --wait`, with more values."""

@@ -13,13 +13,7 @@ It adds `model`, `seats` (requests in one batch), `slots` and `facts` (the profi
 {{- if not $profile -}}
 {{- fail (printf "%s.profile: there is no profile %q: choose one of %s" $value $pool.profile (keys $facts.profiles | sortAlpha | join ", ")) -}}
 {{- end -}}
-{{- /* Facts list a profile's models by name; the largest is the first in the list of models. */ -}}
-{{- $model := $pool.model -}}
-{{- if not $model -}}
-{{- range list "gpt-oss-120b" "gpt-oss-20b" "gpt-oss-tiny" -}}
-{{- if and (not $model) (hasKey $profile.models .) -}}{{- $model = . -}}{{- end -}}
-{{- end -}}
-{{- end -}}
+{{- $model := $pool.model | default $profile.model -}}
 {{- if not (hasKey $profile.models $model) -}}
 {{- fail (printf "%s.model: profile %s does not run %q: choose one of %s" $value $pool.profile $model (keys $profile.models | sortAlpha | join ", ")) -}}
 {{- end -}}

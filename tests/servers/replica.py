@@ -28,7 +28,7 @@ from tests.integration.fake_engine import (
     used,
 )
 
-SLOWDOWN = 8
+SLOWDOWN = 16
 EVENTS_BEFORE_CUT = 3
 _COMMENT_SECONDS = 1.0
 # Of an engine whose queue is full: all of it belongs to others.

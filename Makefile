@@ -2,14 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test lint unit chart images integration e2e cluster helm format pins clean
+.PHONY: help up test lint unit chart observability images integration e2e cluster helm dashboards format pins clean
 
 help:
 	@echo "make up      serve gpt-oss on this machine (MODEL=, PROFILE=, PORT=, PYTHON=)"
-	@echo "make test    lint, types and all tests (parts: lint unit chart integration e2e)"
+	@echo "make test    lint, types and all tests (parts: lint unit chart observability integration e2e)"
 	@echo "make images  build the container images, bundle them, and test both (root, buildah, skopeo)"
 	@echo "make cluster test the chart on a Kubernetes cluster (KUBECONFIG, or kind)"
 	@echo "make helm    make the chart's schema, README and data anew"
+	@echo "make dashboards  make dashboards and rules anew"
 	@echo "make format  format the code"
 	@echo "make pins    make deploy/requirements anew from pyproject.toml"
 	@echo "make clean   remove .venv and what tools left (models and keys stay)"
@@ -18,7 +19,7 @@ up:
 	@$(PYTHON) deploy/install.py --profile "$(PROFILE)"
 	@exec $(BIN)/gptoss up $(if $(MODEL),--model "$(MODEL)") $(if $(PROFILE),--profile "$(PROFILE)") $(if $(PORT),--port "$(PORT)")
 
-test: lint unit chart integration e2e
+test: lint unit chart observability integration e2e
 
 # The tests' engine is vLLM's CPU build with the tiny gpt-oss, on whatever machine.
 .PHONY: dev
@@ -36,6 +37,9 @@ unit: dev
 chart: dev
 	$(BIN)/python -m pytest -q tests/chart
 
+observability: dev
+	$(BIN)/python -m pytest -q tests/observability
+
 images: dev
 	$(BIN)/python -m pytest -q tests/images tests/airgap
 
@@ -50,6 +54,9 @@ cluster: dev
 
 helm: dev
 	$(BIN)/python -m deploy.chart
+
+dashboards: dev
+	$(BIN)/python -m deploy.observability
 
 format: dev
 	$(BIN)/ruff check --fix

@@ -5,9 +5,11 @@ A value comes from, first wins: the environment (`GPTOSS_…`, nested by `__`), 
 """
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import (
@@ -16,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -29,10 +32,12 @@ from pydantic_settings import (
 
 from service import address
 from service.errors import UserError
+from service.telemetry.contract import TOKEN_BUCKETS, TTFT_BUCKETS
 
 CONFIG_VARIABLE = "GPTOSS_CONFIG"
 MIN_SECRET_LENGTH = 32
 _MIN_DIFFERENT = 8
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -46,6 +51,17 @@ class Section(BaseModel):
     """A group of settings; an unknown name in it is an error, not a silent default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _is_plain_url(text: str) -> bool:
+    """Whether it is of HTTP, of a host and perhaps a path, and holds no secret."""
+    try:
+        url = urlsplit(text)
+        is_http = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and not set(text) & set(" @?#")
+    return is_http and plain
 
 
 def _strong(name: str, secret: SecretStr) -> None:
@@ -306,6 +322,68 @@ class SSOSettings(Section):
     )
 
 
+class SLOSettings(Section):
+    """What counts as good, at the gateway. Bounds of the histograms, so that these tell as well."""
+
+    ttft: float = Field(3.0, description="to the first token of a stream, s")
+    tpot: float = Field(0.08, description="for each token after it, s")
+
+    @field_validator("ttft", "tpot")
+    @classmethod
+    def _is_a_bound(cls, value: float, info: ValidationInfo) -> float:
+        bounds = TTFT_BUCKETS if info.field_name == "ttft" else TOKEN_BUCKETS
+        if value not in bounds:
+            raise ValueError(f"use one of {', '.join(f'{bound:g}' for bound in bounds)}")
+        return value
+
+
+class TelemetrySettings(Section):
+    """Metrics and traces. Without an endpoint nothing is traced."""
+
+    teams: int = Field(
+        100,
+        ge=1,
+        description="teams that have a label of their own in metrics; the others are `_other`",
+    )
+    otlp_endpoint: str = Field(
+        "",
+        description="collector of traces, OTLP over HTTP: http://collector:4318, to which"
+        " /v1/traces is added; empty: none",
+    )
+    otlp_headers: SecretStr = Field(
+        SecretStr(""),
+        description="headers for it, such as a token: name=value,name=value, values URL-encoded",
+    )
+    sample: float = Field(1.0, ge=0, le=1, description="share of requests that are traced")
+    trust_sampling: bool = Field(
+        False, description="a caller that brings a trace decides whether its request is traced"
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _endpoint_is_a_url(cls, endpoint: str) -> str:
+        if endpoint and not _is_plain_url(endpoint):
+            raise ValueError("write it as http://host:port; a token goes into otlp_headers")
+        return endpoint
+
+    @model_validator(mode="after")
+    def _headers_can_be_sent(self) -> Self:
+        for name, value in self.otlp_header_fields.items():
+            if not _HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
+                raise ValueError("otlp_headers: write name=value,name=value, values URL-encoded")
+        return self
+
+    @property
+    def otlp_header_fields(self) -> dict[str, str]:
+        """The headers, by name."""
+        parts = self.otlp_headers.get_secret_value().split(",")
+        # A part without `=` has no name, so that it is refused.
+        pairs = (
+            part.partition("=") if "=" in part else ("", "", part) for part in parts if part.strip()
+        )
+        return {name.strip(): unquote(value.strip()) for name, _, value in pairs}
+
+
 class Settings(BaseSettings):
     """All of it. Immutable: built once at start and handed down."""
 
@@ -345,6 +423,8 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     sso: SSOSettings = Field(default_factory=SSOSettings)
+    slo: SLOSettings = Field(default_factory=SLOSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 
     @property
     def database_url(self) -> str:

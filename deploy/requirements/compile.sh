@@ -15,6 +15,6 @@ compile --extra engine -o deploy/requirements/cuda.txt
 compile --extra engine-cpu --extra dev $without -c deploy/requirements/cpu.txt -o deploy/requirements/dev.txt
 
 # rocm.txt is the service alone: the engine is the one that the machine brings.
-compile -c deploy/requirements/cpu.txt -o deploy/requirements/rocm.txt
+compile --extra tracing -c deploy/requirements/cpu.txt -o deploy/requirements/rocm.txt
 grep -vxFf deploy/requirements/cpu.txt deploy/requirements/dev.txt >deploy/requirements/dev.new
 mv deploy/requirements/dev.new deploy/requirements/dev.txt

@@ -86,7 +86,7 @@ class Admission:
             self._settler.put(Settled(reservation, tokens=0, requests=0))
             raise
         except (Refusing, StoreUnavailable):
-            self._metrics.refused.labels("store", "away").inc()
+            self._count_refusal(reservation.team, "store", "away")
             raise ratelimit.unavailable() from None
         for other in outcome.expired:
             self._clerk.expired(other)
@@ -94,6 +94,7 @@ class Admission:
         if not outcome.granted:
             raise self._refusal(reservation, outcome, asked.model, headers, now)
         self._settler.opened(reservation)
+        self._metrics.admitted.labels(self._metrics.teams.label(reservation.team)).inc()
         pace = partial(self._estimator.answer, asked.model)
         return Tab(principal, asked, reservation, headers, pace, self._settle)
 
@@ -150,6 +151,9 @@ class Admission:
             found.append(ratelimit.DEGRADED)
         return found
 
+    def _count_refusal(self, team: str, scope: str, limit: str) -> None:
+        self._metrics.refused.labels(self._metrics.teams.label(team), scope, limit).inc()
+
     def _refusal(
         self,
         reservation: Reservation,
@@ -161,10 +165,10 @@ class Admission:
         breach = tightest(outcome.narrowed or reservation, outcome.levels, now)
         if breach is None or (breach.wait is None and outcome.narrowed):
             # It is this gateway's share of the limit that it does not fit into, not the limit.
-            self._metrics.refused.labels("store", "away").inc()
+            self._count_refusal(reservation.team, "store", "away")
             return ratelimit.unavailable()
         scope = breach.scope.name.partition(":")[0]
-        self._metrics.refused.labels(scope, breach.kind.value).inc()
+        self._count_refusal(reservation.team, scope, breach.kind.value)
         error = ratelimit.refusal(reservation, breach, model)
         named = {name.decode(): value.decode() for name, value in headers}
         return replace(error, headers=error.headers | named)

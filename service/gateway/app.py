@@ -25,7 +25,8 @@ from service.gateway.dispatch import Dispatch, Job
 from service.gateway.drain import Drain
 from service.gateway.errors import APIError
 from service.gateway.exchange import Exchange
-from service.gateway.routes import INFERENCE, MODELS, QUOTA, Route, dialect_of
+from service.gateway.recorder import Recorder
+from service.gateway.routes import INFERENCE, MODELS, QUOTA, Route
 from service.routing.pool import Pool
 from service.routing.upstreams import Upstreams
 from service.settings import GatewaySettings
@@ -33,8 +34,6 @@ from service.telemetry.metrics import Metrics
 from service.tenants.principal import Principal
 
 log = logging.getLogger(__name__)
-
-_CLIENT_CLOSED = 499  # nginx's number for a client that left before its answer
 
 
 class Gateway:
@@ -48,6 +47,7 @@ class Gateway:
         upstreams: Upstreams,
         dispatch: Dispatch,
         metrics: Metrics,
+        recorder: Recorder,
         drain: Drain,
         most_open: int,
     ) -> None:
@@ -58,6 +58,7 @@ class Gateway:
         self._upstreams = upstreams
         self._dispatch = dispatch
         self._metrics = metrics
+        self._recorder = recorder
         self._drain = drain
         self._most_open = most_open
         self._started = int(time.time())
@@ -65,7 +66,11 @@ class Gateway:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request. No exception comes out of here."""
         exchange = Exchange(
-            scope, send, dialect_of(scope["path"]), patience=self._settings.client_timeout
+            scope,
+            send,
+            self._settings.client_timeout,
+            self._recorder.sampling,
+            self._metrics.streams_open.inc,
         )
         with self._drain.request(), self._metrics.in_flight.track_inprogress():
             try:
@@ -86,7 +91,7 @@ class Gateway:
                 await exchange.fail(errors.internal())
             finally:
                 exchange.settle()
-                self._record(exchange)
+                self._recorder.record(exchange)
 
     async def _answer(self, scope: Message, receive: Receive, exchange: Exchange) -> None:
         method, path = scope["method"], scope["path"]
@@ -104,7 +109,7 @@ class Gateway:
     async def _answer_inference(
         self, route: Route, scope: Message, receive: Receive, exchange: Exchange
     ) -> None:
-        exchange.route = route.name
+        exchange.route, exchange.inference = route.name, True
         if scope["method"] != "POST":
             raise errors.wrong_method(scope["method"], route.path, "POST")
         if self._drain.draining:
@@ -118,6 +123,7 @@ class Gateway:
             limit=self._settings.max_body_bytes,
             seconds=self._settings.body_timeout,
         )
+        exchange.timing.asked()
         async with until_gone(receive, lambda: exchange.answered):
             await self._infer(route, body, principal, exchange)
 
@@ -128,10 +134,12 @@ class Gateway:
         models: list[str] = []
         try:
             asked = policy.read(route, body, self._bounds)
+            exchange.asked_stream = asked.stream
             key = conversation(principal.team.name, asked.beginning)
             place = self._destination(principal, asked.model, key)
             if place.reason:
                 self._metrics.fallbacks.labels(asked.model, place.model, place.reason).inc()
+                exchange.asked_model = asked.model
                 asked = replace(asked, model=place.model)
             models.append(asked.model)
             exchange.model = asked.model
@@ -185,28 +193,3 @@ class Gateway:
 
     def _model_card(self, name: str) -> dict[str, object]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "openai"}
-
-    def _record(self, exchange: Exchange) -> None:
-        seconds = exchange.seconds
-        status = str(exchange.status or _CLIENT_CLOSED)
-        labels = (exchange.route, exchange.model)
-        self._metrics.requests.labels(*labels, status, exchange.outcome).inc()
-        self._metrics.duration.labels(*labels).observe(seconds)
-        first = exchange.first_byte_at
-        if first is not None:
-            self._metrics.first_event.labels(*labels).observe(first - exchange.started_at)
-        log.info(
-            "request",
-            extra={
-                "request_id": exchange.id,
-                "route": exchange.route,
-                "model": exchange.model,
-                "key": exchange.principal.id if exchange.principal else None,
-                "team": exchange.principal.team.name if exchange.principal else None,
-                "status": int(status),
-                "outcome": exchange.outcome,
-                "replica": exchange.replica,
-                "seconds": round(seconds, 4),
-                "first_event_seconds": round(first - exchange.started_at, 4) if first else None,
-            },
-        )

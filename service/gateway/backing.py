@@ -4,10 +4,12 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from prometheus_client.metrics_core import Metric
 
 from service.database.connect import Database
 from service.database.opened import open_database
@@ -24,7 +26,10 @@ from service.quota.settler import Settler
 from service.quota.store import Store
 from service.quota.valkey import ValkeyStore
 from service.settings import QuotaSettings, Settings
-from service.telemetry.metrics import Metrics
+from service.telemetry import contract
+from service.telemetry.census import Census
+from service.telemetry.contract import Family
+from service.telemetry.metrics import Metrics, shown
 from service.tenants.directory import Directory
 from service.tenants.snapshot import Keeper, Snapshot
 from service.tenants.sso import SingleSignOn
@@ -43,6 +48,7 @@ class Backing:
 
     database: Database
     directory: Directory
+    snapshot: Snapshot
     keeper: Keeper
     authenticator: Authenticator
     admission: Admission
@@ -86,11 +92,15 @@ async def open_backing(settings: Settings, metrics: Metrics) -> AsyncIterator[Ba
             tasks.append(lambda: guard.watch(settler.leases))
         if sso:
             tasks.append(lambda: sso.keep_fresh(metrics.key_refresh_failures.inc))
-        _export(metrics, snapshot, keeper, store, settler, ledger)
+        census = Census(store, snapshot.teams, lambda: metrics.teams.names)
+        tasks.append(census.run)
+        metrics.show(census.series)
+        metrics.show(lambda: _series(snapshot, keeper, store, settler, ledger))
         try:
             yield Backing(
                 database,
                 directory,
+                snapshot,
                 keeper,
                 Authenticator(snapshot, sso),
                 admission,
@@ -130,23 +140,25 @@ async def _used(database: Database) -> dict[str, dict[str, Counter[str]]]:
     return found
 
 
-def _export(
-    metrics: Metrics,
-    snapshot: Snapshot,
-    keeper: Keeper,
-    store: Store,
-    settler: Settler,
-    ledger: Ledger,
-) -> None:
-    metrics.keys.set_function(lambda: len(snapshot))
-    metrics.snapshot_age.set_function(lambda: keeper.age)
-    metrics.settlements_pending.set_function(lambda: settler.pending)
-    metrics.ledger_pending.set_function(lambda: ledger.pending)
-    metrics.journal_failed.set_function(lambda: ledger.is_at_risk)
-    metrics.lost.labels("settlement").set_function(lambda: settler.dropped)
-    metrics.lost.labels("ledger").set_function(lambda: ledger.dropped)
-    if isinstance(store, Guard):
-        guard = store
-        metrics.quota_degraded.set_function(lambda: guard.degraded)
-        metrics.gateways.set_function(lambda: guard.gateways)
-        metrics.quota_restored.set_function(lambda: guard.restored)
+def _series(
+    snapshot: Snapshot, keeper: Keeper, store: Store, settler: Settler, ledger: Ledger
+) -> Iterator[Metric]:
+    """What these count themselves."""
+    guard = store if isinstance(store, Guard) else None
+    mode = "in_process" if guard is None else "degraded" if guard.degraded else "shared"
+    errors = guard.errors if guard else dict.fromkeys(("slow", "failed", "away"), 0)
+    lost = {"settlement": settler.dropped, "ledger": ledger.dropped}
+    yield _one(contract.KEYS, len(snapshot))
+    yield _one(contract.SNAPSHOT_AGE, keeper.age)
+    yield _one(contract.SETTLEMENTS_PENDING, settler.pending)
+    yield _one(contract.LEDGER_PENDING, ledger.pending)
+    yield _one(contract.JOURNAL_FAILED, ledger.is_at_risk)
+    yield shown(contract.LOST, (((what,), number) for what, number in lost.items()))
+    yield shown(contract.QUOTA_MODE, (((name,), name == mode) for name in contract.MODES))
+    yield shown(contract.STORE_ERRORS, (((kind,), number) for kind, number in errors.items()))
+    yield _one(contract.GATEWAYS, guard.gateways if guard else 1)
+    yield _one(contract.RESTORED, guard.restored if guard else 0)
+
+
+def _one(family: Family, value: float) -> Metric:
+    return shown(family, [((), value)])

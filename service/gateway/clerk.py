@@ -12,9 +12,10 @@ from service.gateway.tab import Bill
 from service.gateway.usage import Usage
 from service.ledger.record import Settlement, UsageRecord
 from service.quota.reservation import Reservation
+from service.telemetry.contract import TOKENS
 from service.telemetry.metrics import Metrics
 
-_KINDS = ("prompt", "completion", "cached", "reasoning")
+_UNCONFIRMED = (Settlement.CUT, Settlement.ESTIMATED, Settlement.EXPIRED)
 
 
 class Book(Protocol):
@@ -33,7 +34,7 @@ class Clerk:
         self._book = book
         self._metrics = metrics
         self._clock = clock
-        self._counts: dict[str, tuple[Counter, ...]] = {}
+        self._counts: dict[tuple[str, str], tuple[Counter, ...]] = {}
 
     def ended(self, bill: Bill) -> None:
         """A request that was admitted has ended."""
@@ -52,16 +53,20 @@ class Clerk:
         self, reservation: Reservation, settlement: Settlement, usage: Usage
     ) -> UsageRecord:
         names = dict(scope.name.split(":", 1) for scope in reservation.scopes if ":" in scope.name)
-        self._metrics.settlements.labels(names["model"], settlement.value).inc()
+        model = names["model"]
+        self._metrics.settlements.labels(model, settlement.value).inc()
+        if settlement in _UNCONFIRMED:
+            tokens = usage.prompt + usage.completion
+            self._metrics.unconfirmed.labels(model, settlement.value).inc(tokens)
         if settlement is not Settlement.EXPIRED:  # it may yet be settled, and no engine counted it
-            self._count(names["model"], usage)
+            self._count(model, self._metrics.teams.label(reservation.team), usage)
         return UsageRecord(
             id=reservation.id,
             at=datetime.fromtimestamp(self._clock(), UTC),
             day=reservation.windows.day.label,
             team=reservation.team,
             key=names["key"],
-            model=names["model"],
+            model=model,
             route="unknown",
             outcome="gateway_died",
             settlement=settlement,
@@ -71,11 +76,11 @@ class Clerk:
             reasoning_tokens=usage.reasoning,
         )
 
-    def _count(self, model: str, usage: Usage) -> None:
-        counts = self._counts.get(model)
+    def _count(self, model: str, team: str, usage: Usage) -> None:
+        counts = self._counts.get((model, team))
         if counts is None:  # finding a counter by its labels costs more than counting
-            counts = tuple(self._metrics.tokens.labels(model, kind) for kind in _KINDS)
-            self._counts[model] = counts
+            counts = tuple(self._metrics.tokens.labels(model, team, kind) for kind in TOKENS)
+            self._counts[model, team] = counts
         used = (usage.prompt, usage.completion, usage.cached, usage.reasoning)
         for count, tokens in zip(counts, used, strict=True):
             count.inc(tokens)

@@ -6,8 +6,8 @@ sent once more, not twice: it may be what breaks engines.
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
-from functools import partial
 
 from service.gateway import errors
 from service.gateway.errors import APIError
@@ -21,6 +21,7 @@ from service.routing.pool import Pool
 from service.routing.replica import Replica
 from service.routing.turnstile import Crowded, Turn
 from service.settings import GatewaySettings, RoutingSettings
+from service.telemetry.facts import Attempt
 from service.telemetry.metrics import Metrics
 
 # What may have been the request's own doing: tried on one more replica only.
@@ -70,10 +71,12 @@ class Dispatch:
         pool, model = job.pool, job.request.model
         pool.arrived()
         if not pool.works:
-            await self._until_it_works(pool, model)
+            with job.exchange.timing.queue():
+                await self._until_it_works(pool, model)
         team = job.tab.principal.team
         try:
-            turn = await pool.turnstile.enter(team.name, team.tier, job.work)
+            with job.exchange.timing.queue():
+                turn = await pool.turnstile.enter(team.name, team.tier, job.work)
         except Crowded as crowded:
             self._metrics.crowded.labels(model, crowded.reason).inc()
             raise _refusal(model, crowded) from None
@@ -114,25 +117,37 @@ class Dispatch:
         if not job.pool.works:
             raise errors.engine_unreachable(job.request.model)
         try:
-            await turn.again()
+            with job.exchange.timing.queue():
+                await turn.again()
         except Crowded as crowded:
             raise _refusal(job.request.model, crowded) from None
 
     async def _try(self, job: Job, replica: Replica) -> None:
         """Have one replica answer, and tell its pool how that went."""
-        pool = job.pool
+        pool, timing = job.pool, job.exchange.timing
         job.exchange.replica = replica.url
         mark = UNASKED
+
+        def begun() -> None:
+            timing.engine_answered()
+            pool.begun(replica, mark)
+
+        timing.engine_began()
+        began, fault = time.time_ns(), ""
         try:
             with pool.request(replica, job.work) as mark:
-                begun = partial(pool.begun, replica, mark)
                 await self._proxy.attempt(job.request, replica.url, job.exchange, job.tab, begun)
         except EngineFailed as failed:
+            fault = failed.fault.value
             _blame(pool, replica, mark, failed)
             raise
         except BaseException:  # the client left, or asked for what cannot be
             pool.abandoned(replica, mark)
             raise
+        finally:
+            timing.engine_answered()
+            attempt = Attempt(replica.url, began, time.time_ns(), fault)
+            job.exchange.attempts.append(attempt)
         pool.succeeded(replica, mark)
 
     def _may_retry(self, job: Job, fault: Fault, attempts: int) -> bool:

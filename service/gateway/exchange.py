@@ -3,13 +3,16 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from service.gateway.client import ClientStalled, Message, Send
 from service.gateway.errors import APIError
 from service.gateway.protocol import CONNECTION
-from service.gateway.routes import Dialect
-from service.gateway.tab import Tab
+from service.gateway.routes import dialect_of
+from service.gateway.tab import Bill, Tab
+from service.gateway.timing import Timing
+from service.telemetry.facts import Attempt
+from service.telemetry.trace import Sampling, Trace
 from service.tenants.principal import Principal
 
 _JSON = (b"content-type", b"application/json")
@@ -26,25 +29,43 @@ _LAST_WORDS_SECONDS = 1.0
 class Exchange:
     """The answer to one request, in the client's dialect.
 
-    `patience` is how long one write may wait for a client that does not read, s.
+    `patience` is how long one write may wait for a client that does not read, s. `streams` is
+    called once a stream begins.
 
     What is known of the request by the end (`route`, `model`, `principal`, `outcome`) is what the
     metrics and the log line say of it. `headers` go with whatever answer is begun.
     """
 
-    def __init__(self, scope: Message, send: Send, dialect: Dialect, patience: float) -> None:
+    def __init__(
+        self,
+        scope: Message,
+        send: Send,
+        patience: float,
+        sampling: Sampling,
+        streams: Callable[[], None],
+    ) -> None:
         self._send = send
         self._patience = patience
+        self._streams = streams
         connection = scope.get("extensions", {}).get(CONNECTION, {})
         self._abort = connection.get("abort", lambda: None)
         self._is_full = connection.get("is_full", lambda: True)
-        self.id = f"req_{secrets.token_hex(16)}"
-        self.dialect = dialect
-        self.started_at = time.perf_counter()
-        self.first_byte_at: float | None = None
+        digits = secrets.token_hex(16)
+        self.id = f"req_{digits}"
+        self.trace = Trace.of(scope["headers"], digits, sampling)
+        self.attempts: list[Attempt] = []
+        """At engines, those that have ended."""
+        self.dialect = dialect_of(scope["path"])
+        self.timing = Timing()
+        self.began_ns = time.time_ns()
         self.status = 0
         self.route = "none"
+        self.inference = False
+        """Whether it was for an engine."""
         self.model = "none"
+        self.asked_model = ""
+        """What it asked for, where its fallback answers."""
+        self.asked_stream = False
         self.replica: str | None = None
         self.principal: Principal | None = None
         self.headers: list[tuple[bytes, bytes]] = []
@@ -57,9 +78,9 @@ class Exchange:
         self.outcome = "ok"
 
     @property
-    def seconds(self) -> float:
-        """Since the request began."""
-        return time.perf_counter() - self.started_at
+    def bill(self) -> Bill | None:
+        """What it was charged; None before, and for one that was not admitted."""
+        return self._tab.bill if self._tab is not None else None
 
     def admitted(self, tab: Tab) -> None:
         """From here on the request has to be settled, however it ends."""
@@ -85,9 +106,9 @@ class Exchange:
 
         Raises `ClientStalled` when it reads nothing at all for too long.
         """
-        if not self.begun:
-            self.begun = True
-            self.first_byte_at = time.perf_counter()
+        self.begun = True
+        if events:
+            self.timing.piece()
         await self._pass_on(events)
 
     async def comment(self, comments: bytes) -> None:
@@ -131,6 +152,7 @@ class Exchange:
 
     async def _begin_stream(self) -> None:
         self.streaming = True
+        self._streams()
         await self._start(200, _STREAM)
 
     async def _body(self, body: bytes, *, more: bool) -> None:

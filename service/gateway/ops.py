@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from service.gateway.client import Message, Receive, Send
 from service.gateway.drain import Drain
@@ -48,9 +48,10 @@ class Ops:
                 body = json.dumps(picture(self._upstreams)).encode()
                 await _answer(send, 200, body, "application/json")
             case "/metrics":
-                await _answer(
-                    send, 200, generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST
-                )
+                # Prometheus asks for OpenMetrics, which has the examples (trace ids) as well.
+                accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+                encode, content_type = choose_encoder(accept)
+                await _answer(send, 200, encode(self._metrics.registry), content_type)
             case _:
                 there_is = "there is /livez, /readyz, /upstreams and /metrics"
                 body = json.dumps({"error": there_is}).encode()

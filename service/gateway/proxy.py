@@ -97,7 +97,8 @@ class Proxy:
             raise EngineFailed(Fault.CUT, errors.engine_cut(model)) from None
 
     def _post(self, request: Request, url: str, exchange: Exchange) -> Any:
-        headers = self._headers | {"x-request-id": exchange.id}
+        trace = exchange.trace.headers(len(exchange.attempts) + 1)
+        headers = self._headers | {"x-request-id": exchange.id} | trace
         if request.priority:
             # vLLM's own header: it counts on all routes, while only some have the body field.
             headers["x-vllm-priority"] = str(request.priority)

@@ -22,15 +22,20 @@ from service.gateway.listener import BACKLOG, bind
 from service.gateway.ops import Ops
 from service.gateway.protocol import BoundedProtocol
 from service.gateway.proxy import Proxy, open_session
+from service.gateway.recorder import Recorder
 from service.gateway.reload import follow_file
 from service.grace import Grace, check
 from service.routing.picture import picture
 from service.routing.prober import Prober
 from service.routing.upstreams import Upstreams
-from service.settings import Settings
+from service.settings import GatewaySettings, Settings
+from service.telemetry import contract
 from service.telemetry.conservation import Conservation
-from service.telemetry.metrics import Metrics
+from service.telemetry.looplag import watch_lag
+from service.telemetry.metrics import Metrics, shown
 from service.telemetry.series import series
+from service.telemetry.slo import Bounds
+from service.telemetry.tracing import open_tracer
 
 # For checks of replicas, stores, and connections without a request.
 _SPARE_FILES = 0.15
@@ -80,12 +85,24 @@ def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, listeners: list[socket.socket], most_open: int) -> None:
-    metrics, drain = Metrics(), Drain()
+    bounds = Bounds(settings.slo.ttft, settings.slo.tpot)
+    tracer = open_tracer(settings.telemetry)
+    metrics, drain = Metrics(settings.telemetry.teams, bounds), Drain()
     stop = _stop_signal()
     async with open_session() as session, open_backing(settings, metrics) as backing:
         prober = Prober(session, settings.routing.health, Conservation(metrics).read)
         upstreams = Upstreams(settings.gateway, settings.routing, prober)
         metrics.show(lambda: series(upstreams))
+        metrics.show(lambda: [shown(contract.SPANS_DROPPED, [((), tracer.dropped)])])
+
+        def know() -> None:
+            metrics.know(upstreams.catalog.models, backing.snapshot.teams)
+
+        def apply(changed: GatewaySettings) -> None:
+            upstreams.apply(changed)
+            know()
+
+        know()
         gateway = Gateway(
             settings.gateway,
             backing.authenticator,
@@ -93,6 +110,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
             upstreams,
             Dispatch(Proxy(session, settings.gateway), settings.gateway, settings.routing, metrics),
             metrics,
+            Recorder(metrics, tracer),
             drain,
             most_open,
         )
@@ -110,7 +128,8 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
         keepers: list[Callable[[], Coroutine[Any, Any, None]]] = [
             *backing.tasks,
             upstreams.run,
-            lambda: follow_file(upstreams.apply),
+            lambda: follow_file(apply),
+            lambda: watch_lag(metrics.loop_lag),
         ]
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(keep()) for keep in keepers]
@@ -123,6 +142,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
                 server.should_exit = True
             await drain.emptied()
             await backing.finish()
+            await tracer.close()
             for task in background:
                 task.cancel()
 

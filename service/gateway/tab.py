@@ -48,6 +48,8 @@ class Tab:
         self.reservation = reservation
         self.headers = headers
         self.meter = self._new_meter()
+        self.bill: Bill | None = None
+        """Set once it is closed."""
         self._started = time.perf_counter()
         self._pace = pace
         self._pay: Callable[[Bill], None] | None = pay
@@ -80,7 +82,8 @@ class Tab:
         pay, self._pay = self._pay, None
         if pay is not None:
             settlement, usage = self._concluded(outcome)
-            pay(Bill(self, outcome, settlement, usage))
+            self.bill = Bill(self, outcome, settlement, usage)
+            pay(self.bill)
 
     def _concluded(self, outcome: str) -> tuple[Settlement, Usage]:
         meter, asked = self.meter, self.asked

@@ -21,7 +21,7 @@ forgotten is told what the ledger knows before it is asked again.
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -105,6 +105,8 @@ class Guard:
         self._fewer: tuple[float, int] | None = None
         self.gateways = settings.gateways
         self.losses = 0
+        self.errors = Counter({"slow": 0, "failed": 0, "away": 0})
+        """Calls of the store that failed, by how."""
         self.restored = 0
         """How often the store was told what the ledger knows."""
 
@@ -291,11 +293,13 @@ class Guard:
         return bool(self._away) and self._store.place(team) in self._away
 
     def _note(self, team: str, error: StoreUnavailable) -> None:
-        if isinstance(error, StoreFailed):
+        slow, failed = isinstance(error, StoreSlow), isinstance(error, StoreFailed)
+        self.errors["slow" if slow else "failed" if failed else "away"] += 1
+        if failed:
             log.error(
                 "the quota store answers with an error", extra={"team": team, "reason": str(error)}
             )
-        elif not isinstance(error, StoreSlow):
+        elif not slow:
             self._lose(team, error)
 
     def _lose(self, team: str, error: StoreUnavailable) -> None:

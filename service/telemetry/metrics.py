@@ -1,6 +1,7 @@
-"""The gateway's metrics. Labels are bounded: routes and outcomes are ours, models the served."""
+"""The gateway's metrics in one process, made from the contract."""
 
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -10,19 +11,28 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-# Seconds. They hold MLPerf's bounds for interactive and server scenarios (0.5, 2 and 3 s).
-_TTFT = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 120)
-_STORE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5)
-_WAIT = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
-_DURATION = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+from service.telemetry import contract
+from service.telemetry.contract import Family, Kind
+from service.telemetry.slo import Bounds
+from service.telemetry.tally import Tally
+from service.telemetry.teams import Teams
+
+_KINDS: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily]] = {
+    Kind.COUNTER: CounterMetricFamily,
+    Kind.GAUGE: GaugeMetricFamily,
+}
+
+Value = tuple[tuple[str, ...], float]
+"""The labels' values, and the number."""
 
 
 class _Shown(Collector):
-    """Series that are made when somebody looks, of what comes and goes meanwhile."""
+    """Series that are made when somebody looks, of what is counted or comes and goes elsewhere."""
 
     def __init__(self, make: Callable[[], Iterable[Metric]]) -> None:
         self._make = make
@@ -31,145 +41,113 @@ class _Shown(Collector):
         return self._make()
 
 
-class Metrics:
-    """Every metric of one gateway process, in a registry of its own."""
+def shown(family: Family, values: Iterable[Value]) -> Metric:
+    """A family whose values are known now."""
+    metric = _KINDS[family.kind](family.name, family.help, labels=family.label_names)
+    for labels, value in values:
+        metric.add_metric(labels, float(value))
+    return metric
 
-    def __init__(self) -> None:
+
+class Metrics:
+    """Every metric of one gateway process, in a registry of its own.
+
+    At most `most_teams` have a label of their own; `bounds` are what objectives go by.
+    """
+
+    def __init__(self, most_teams: int, bounds: Bounds) -> None:
+        # When a series began is a series of its own for each, and Prometheus sees it anyway.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self.requests = Counter(
-            "gptoss_gateway_requests",
-            "Requests answered, by how they ended (`ok`, `client_gone` or the error's code).",
-            ("route", "model", "status", "outcome"),
-            registry=self.registry,
-        )
-        self.duration = Histogram(
-            "gptoss_gateway_request_duration_seconds",
-            "From a request's first byte to its answer's last.",
-            ("route", "model"),
-            buckets=_DURATION,
-            registry=self.registry,
-        )
-        self.first_event = Histogram(
-            "gptoss_gateway_time_to_first_event_seconds",
-            "From a streamed request's first byte to its answer's first event.",
-            ("route", "model"),
-            buckets=_TTFT,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge(
-            "gptoss_gateway_requests_in_flight", "Requests being answered.", registry=self.registry
-        )
-        self.refused = Counter(
-            "gptoss_gateway_quota_refused",
-            "Requests refused, by the place and the kind of the limit that was in the way.",
-            ("scope", "limit"),
-            registry=self.registry,
-        )
-        self.crowded = Counter(
-            "gptoss_gateway_queue_refused",
-            "Requests that found no place in line, by why: full, late, displaced or expired.",
-            ("model", "reason"),
-            registry=self.registry,
-        )
-        self.queue_seconds = Histogram(
-            "gptoss_gateway_queue_seconds",
-            "What requests waited in line for a replica.",
-            ("model",),
-            buckets=_WAIT,
-            registry=self.registry,
-        )
-        self.retries = Counter(
-            "gptoss_gateway_retries",
-            "Requests sent to another replica, by what went wrong with the one before.",
-            ("model", "fault"),
-            registry=self.registry,
-        )
-        self.fallbacks = Counter(
-            "gptoss_gateway_fallbacks",
-            "Requests answered by the fallback of the model they asked for.",
-            ("model", "fallback", "reason"),
-            registry=self.registry,
-        )
-        self.settlements = Counter(
-            "gptoss_gateway_settlements",
-            "Admitted requests that ended, by how their use is known.",
-            ("model", "settlement"),
-            registry=self.registry,
-        )
-        self.tokens = Counter(
-            "gptoss_gateway_tokens",
-            "Tokens charged; cached ones are among the prompt's, reasoning among the completion's.",
-            ("model", "kind"),
-            registry=self.registry,
-        )
-        self.engine_tokens = Counter(
-            "gptoss_gateway_engine_tokens",
-            "Tokens that the engines themselves have counted since this gateway began.",
-            ("model", "kind"),
-            registry=self.registry,
-        )
-        self.degraded_decisions = Counter(
-            "gptoss_gateway_quota_degraded_decisions",
-            "Requests decided by this gateway's own counters, while the quota store was away.",
-            registry=self.registry,
-        )
-        self.store_seconds = Histogram(
-            "gptoss_gateway_quota_store_seconds",
-            "What requests waited for the quota store.",
-            buckets=_STORE,
-            registry=self.registry,
-        )
-        self.gateways = Gauge(
-            "gptoss_gateway_gateways",
-            "Gateways that share the quota store, as far as this one knows.",
-            registry=self.registry,
-        )
-        self.quota_degraded = Gauge(
-            "gptoss_gateway_quota_degraded",
-            "1 while the quota store does not answer.",
-            registry=self.registry,
-        )
-        self.quota_restored = Gauge(
-            "gptoss_gateway_quota_restored_total",
-            "Times that the quota store had forgotten, and was told what the ledger knows.",
-            registry=self.registry,
-        )
-        self.settlements_pending = Gauge(
-            "gptoss_gateway_settlements_pending",
-            "Settlements that the quota store has not got yet.",
-            registry=self.registry,
-        )
-        self.ledger_pending = Gauge(
-            "gptoss_gateway_ledger_pending",
-            "Lines of the ledger that are not in the database yet.",
-            registry=self.registry,
-        )
-        self.journal_failed = Gauge(
-            "gptoss_gateway_journal_failed",
-            "1 while lines of the ledger wait that are in no journal: a kill would lose them.",
-            registry=self.registry,
-        )
-        self.lost = Gauge(
-            "gptoss_gateway_lost_records",
-            "Settlements and lines of the ledger dropped for want of room. Must stay 0.",
-            ("what",),
-            registry=self.registry,
-        )
-        self.snapshot_age = Gauge(
-            "gptoss_gateway_snapshot_age_seconds",
-            "Since the teams and keys were last known to be current.",
-            registry=self.registry,
-        )
-        self.keys = Gauge("gptoss_gateway_keys", "Keys in the snapshot.", registry=self.registry)
-        self.key_refresh_failures = Counter(
-            "gptoss_gateway_key_refresh_failures",
-            "Times the keys could not be refreshed; the last snapshot stayed in force.",
-            registry=self.registry,
-        )
+        self.teams = Teams(most_teams)
+        self.bounds = bounds
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.requests = self._counter(contract.REQUESTS)
+        self.in_flight = self._gauge(contract.IN_FLIGHT)
+        self.streams_open = self._gauge(contract.STREAMS_OPEN)
+        self.streams = self._counter(contract.STREAMS)
+        self.chunks = self._counter(contract.CHUNKS)
+        self.duration = self._histogram(contract.DURATION)
+        self.ttft = self._histogram(contract.TTFT)
+        self.itl = Tally(contract.ITL)
+        self.registry.register(self.itl)
+        self.tpot = self._histogram(contract.TPOT)
+        self.added = self._histogram(contract.ADDED)
+        self.tokens = self._counter(contract.TOKENS_CHARGED)
+        self.engine_tokens = self._counter(contract.ENGINE_TOKENS)
+        self.slo_requests = self._counter(contract.SLO_REQUESTS)
+        self.slo_good = self._counter(contract.SLO_GOOD)
+        self.admitted = self._counter(contract.ADMITTED)
+        self.refused = self._counter(contract.REFUSED)
+        self.degraded_decisions = self._counter(contract.DEGRADED_DECISIONS)
+        self.store_seconds = self._histogram(contract.STORE)
+        self.settlements = self._counter(contract.SETTLED)
+        self.unconfirmed = self._counter(contract.UNCONFIRMED)
+        self.queue_seconds = self._histogram(contract.QUEUE_SECONDS)
+        self.crowded = self._counter(contract.QUEUE_REFUSED)
+        self.retries = self._counter(contract.RETRIES)
+        self.fallbacks = self._counter(contract.FALLBACKS)
+        self.key_refresh_failures = self._counter(contract.KEY_REFRESH_FAILURES)
+        self.loop_lag = self._histogram(contract.LOOP_LAG)
+        self._gauge(contract.TEAMS_UNNAMED).set_function(lambda: self.teams.unnamed)
+        self._gauge(contract.INFO).labels(version("gptoss-serving")).set(1)
+        bound = self._gauge(contract.SLO_BOUND)
+        bound.labels("ttft").set(bounds.ttft)
+        bound.labels("tpot").set(bounds.tpot)
 
     def show(self, make: Callable[[], Iterable[Metric]]) -> None:
-        """Have `make` called at each scrape, for series of replicas that come and go."""
+        """Have `make` called at each scrape. It must give a family whenever it is called."""
         self.registry.register(_Shown(make))
+
+    def know(self, models: Iterable[str], teams: Iterable[str]) -> None:
+        """Begin the series of these at 0: a rate sees only what grows, so that the first error of a
+        series that begins with it would be none. May be repeated."""
+        self.teams.know(teams)
+        # What a request counts as that was refused before its model was known.
+        for model in (*models, contract.NONE):
+            self._begin(model)
+            for team in (*self.teams.names, contract.OTHER, contract.NONE):
+                for slo in contract.SLOS:
+                    self.slo_requests.labels(model, team, slo)
+                    self.slo_good.labels(model, team, slo)
+
+    def _begin(self, model: str) -> None:
+        self.requests.labels("chat", model, contract.NONE, "200", "ok")
+        for histogram in (self.tpot, self.added, self.queue_seconds):
+            histogram.labels(model)
+        for timed in (self.duration, self.ttft):
+            timed.labels("chat", model)
+        self.itl.begin(model)
+        self.chunks.labels(model)
+        by_model = (
+            (self.streams, contract.ENDS),
+            (self.engine_tokens, ("prompt", "completion")),
+            (self.settlements, contract.SETTLEMENTS),
+            (self.unconfirmed, ("cut", "estimated", "expired")),
+            (self.crowded, ("full", "late", "displaced", "expired")),
+            (self.retries, contract.FAULTS),
+        )
+        for counter, values in by_model:
+            for value in values:
+                counter.labels(model, value)
+        for kind in contract.TOKENS:
+            self.tokens.labels(model, contract.NONE, kind)
+        self.fallbacks.labels(model, contract.NONE, "down")
+        self.admitted.labels(contract.NONE)
+        self.refused.labels(contract.NONE, "store", "away")
+
+    def _counter(self, family: Family) -> Counter:
+        return Counter(family.name, family.help, family.label_names, registry=self.registry)
+
+    def _gauge(self, family: Family) -> Gauge:
+        return Gauge(family.name, family.help, family.label_names, registry=self.registry)
+
+    def _histogram(self, family: Family) -> Histogram:
+        return Histogram(
+            family.name,
+            family.help,
+            family.label_names,
+            buckets=family.buckets,
+            registry=self.registry,
+        )

@@ -21,6 +21,7 @@ PLACEHOLDERS = {
     "GPTOSS_QUOTA__URL": "redis://:password@valkey.databases:6379",
     "GPTOSS_GATEWAY__ENGINE_KEY": "an-engine-key-of-0123456789-abcdefghij",
     "GPTOSS_ADMIN__TOKEN": "an-admin-token-of-0123456789-abcdefgh",
+    "GPTOSS_TELEMETRY__OTLP_HEADERS": "authorization=Bearer%20abc",
 }
 CONFIG = "/etc/gptoss/gptoss.yaml"
 
@@ -180,6 +181,19 @@ def test_a_setting_of_the_values_reaches_the_gateway(name: str, start: Start) ->
 
 
 @every_overlay
+def test_nothing_is_traced_unless_a_collector_is_named(name: str, start: Start) -> None:
+    assert not start(rendered(name)).telemetry.otlp_endpoint
+
+
+def test_a_collector_of_traces_is_known(start: Start) -> None:
+    tracing = {"endpoint": "http://collector:4318", "sample": 0.05, "headersSecret": "collector"}
+    telemetry = start(render(overlay("minimal", tracing=tracing))).telemetry
+    assert telemetry.otlp_endpoint == "http://collector:4318"
+    assert telemetry.sample == 0.05
+    assert telemetry.otlp_header_fields == {"authorization": "Bearer abc"}
+
+
+@every_overlay
 def test_other_pools_restart_no_gateway(name: str) -> None:
     """Gateways follow the file, so nothing of it is in the pod's template."""
     more = {"pools": {"another": {"profile": "h200", "model": "gpt-oss-20b"}}}
@@ -203,8 +217,8 @@ def test_the_file_is_not_mounted_in_a_way_that_never_changes(name: str) -> None:
 @every_overlay
 def test_the_config_map_holds_no_secret(name: str) -> None:
     for one in some(rendered(name), "ConfigMap", component="gateway"):
-        for text in one.body["data"].values():
-            if "gateway:" in text:
+        for file, text in one.body["data"].items():
+            if file.endswith(".yaml") and "gateway:" in text:
                 held = yaml.safe_load(text)
                 assert held.keys() <= {"gateway", "quota"}
                 assert held["gateway"].keys() <= {"upstreams", "models"}

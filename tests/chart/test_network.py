@@ -203,6 +203,35 @@ def test_a_hub_of_ones_own_is_asked_at_its_port(endpoint: str, port: int) -> Non
     assert net.allow("weights", outside("192.0.2.9"), port)
 
 
+TRACING = {"tracing": {"endpoint": "http://collector.monitoring.svc:4318"}}
+COLLECTOR = elsewhere("monitoring", app="collector")
+
+
+def test_without_a_collector_of_traces_none_is_asked(net: Net) -> None:
+    assert not net.allow("gateway", COLLECTOR, 4318)
+
+
+def test_gateways_alone_ask_the_collector_of_traces_and_at_its_port() -> None:
+    net = Net(render(overlay("minimal", **TRACING), apis=EVERY_API))
+    assert net.allow("gateway", COLLECTOR, 4318)
+    assert not net.allow("gateway", COLLECTOR, 4317)
+    for source in net.places.keys() - {"gateway"}:
+        assert not net.allow(source, COLLECTOR, 4318)
+
+
+def test_a_collector_of_traces_can_be_the_only_one() -> None:
+    place = [{"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "monitoring"}}}]
+    values = overlay("minimal", **TRACING, networkPolicy={"collector": place})
+    net = Net(render(values, apis=EVERY_API))
+    assert net.allow("gateway", COLLECTOR, 4318)
+    assert not net.allow("gateway", INTERNET, 4318)
+
+
+def test_a_collector_of_traces_without_a_port_is_asked_at_that_of_https() -> None:
+    values = overlay("minimal", tracing={"endpoint": "https://traces.example.com/otlp"})
+    assert Net(render(values, apis=EVERY_API)).allow("gateway", INTERNET, 443)
+
+
 def test_policies_can_be_left_to_others() -> None:
     values = overlay("minimal", networkPolicy={"enabled": False})
     assert not some(render(values, apis=EVERY_API), "NetworkPolicy")

@@ -6,6 +6,7 @@ In order, on one release, as an operator would do it: each engine takes a minute
 import asyncio
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from helm_python import HelmError
 from tests.cluster.kube import Object, condition, name, names, until
 from tests.cluster.release import Release
 from tests.e2e.traffic import Load, Outcome, Place, ask
+from tests.observability.runbooks import runbooks
 
 MODEL = "gpt-oss-tiny"
 PATIENCE = ClientTimeout(total=600)
@@ -104,6 +106,19 @@ def test_helm_test_gets_a_completion_a_stream_and_a_tool_call(release: Release) 
         assert re.search(f"{each}.* s", said), said
     keys = json.loads(release.gptoss("key", "list", "--team", "selftest", "--json"))
     assert {key["state"] for key in keys} == {"revoked"}, "its key ended with it"
+
+
+def test_the_commands_of_runbooks_run(release: Release) -> None:
+    """As they stand there, for this release: but those that change something, and `top`, which
+    asks a metrics server that is not here."""
+    lines = sorted({line for runbook in runbooks() for line in runbook.commands})
+    tried = [line for line in lines if re.match(r"kubectl (?!.*\b(top|scale|delete)\b)", line)]
+    assert len(tried) > 20
+    for line in tried:
+        _, *words = shlex.split(line.replace("-engine-main", "-engine-tiny"))
+        if words[:2] == ["-n", "gptoss"]:
+            del words[:2]
+        release.kube.run(*words, timeout=180)
 
 
 def test_pods_have_no_token_of_the_cluster_and_no_root_to_write_to(release: Release) -> None:

@@ -29,7 +29,9 @@ class Engine(Process):
     def __init__(self, weights: Path, home: Path) -> None:
         port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
-        argv = [*GPTOSS, "engine", "--profile", "cpu-dev", "--weights", str(weights)]
+        # With cards of its own it would leave the processors to the gateway and the stores.
+        argv = ["nice", "-n", "10", *GPTOSS, "engine"]
+        argv += ["--profile", "cpu-dev", "--weights", str(weights)]
         own = {
             "GPTOSS_STATE_DIR": str(home),
             "GPTOSS_DRAIN": str(DRAIN),
@@ -145,21 +147,25 @@ def start(
     weights: Path,
     home: Path,
     pools: Mapping[str, Mapping[str, object]],
-    teams: Iterable[str],
+    teams: Iterable[Team | str],
     settings: Mapping[str, str],
+    office: Office | None = None,
 ) -> Iterator[Engines]:
-    """Engines, all started at once. Each is in every pool, with the fields given for it."""
+    """Engines, all started at once. Each is in every pool, with the fields given for it.
+
+    `office` is that of another database than the gateway's own file, which `settings` name.
+    """
     home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         engines = [stack.enter_context(Engine(weights, home)) for _ in range(count)]
         state = home / "gateway" / "state"
         state.mkdir(parents=True)
-        office = Office.at(state)
+        office = office or Office.at(state)
         keys = {}
-        for team in teams:
-            office.add_team(Team(team))
-            _, keys[team] = office.add_key(team)
+        for team in (Team(one) if isinstance(one, str) else one for one in teams):
+            office.add_team(team)
+            _, keys[team.name] = office.add_key(team.name)
         for engine in engines:
             engine.wait()
         took = time.monotonic() - began

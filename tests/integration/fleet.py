@@ -65,6 +65,11 @@ class Process:
         self._env = env
         self._ready = ready
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it sees, for a command that is to see the same."""
+        return dict(self._env)
+
     def launch(self) -> Self:
         """Start it."""
         with self.log.open("ab") as output:

@@ -56,7 +56,7 @@ class Cluster:
         )
 
     def is_degraded(self, gateway: int = 0) -> bool:
-        return self.metric("gptoss_gateway_quota_degraded", gateway) == 1
+        return self.metric("gptoss_gateway_quota_mode", gateway, mode="degraded") == 1
 
     def team(self, name: str, limits: Limits) -> str:
         """A team whose key works on both gateways."""

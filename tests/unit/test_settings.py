@@ -51,6 +51,15 @@ def test_upstreams_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
         ("GPTOSS_ROUTING__NAMESERVER", "dns.example", "a name server is an IP address"),
         ("GPTOSS_GATEWAY__IDLE_TIMEOUT", "7200", "idle_timeout is longer than total_timeout"),
         ("GPTOSS_DRAIN", "0", "drain"),
+        ("GPTOSS_SLO__TTFT", "2.5", "slo.ttft"),
+        ("GPTOSS_SLO__TPOT", "3", "slo.tpot"),
+        ("GPTOSS_TELEMETRY__TEAMS", "0", "telemetry.teams"),
+        ("GPTOSS_TELEMETRY__SAMPLE", "1.1", "telemetry.sample"),
+        ("GPTOSS_TELEMETRY__OTLP_ENDPOINT", "collector:4318", "telemetry.otlp_endpoint"),
+        ("GPTOSS_TELEMETRY__OTLP_ENDPOINT", "grpc://collector:4317", "write it as http://"),
+        ("GPTOSS_TELEMETRY__OTLP_ENDPOINT", "http://a:b@collector", "write it as http://"),
+        ("GPTOSS_TELEMETRY__OTLP_ENDPOINT", "http://collector:99999", "write it as http://"),
+        ("GPTOSS_TELEMETRY__OTLP_ENDPOINT", "http://collector?token=x", "write it as http://"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(
@@ -112,6 +121,18 @@ def test_a_weak_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as complaint:
         settings.load()
     assert "hunter2" not in str(complaint.value)
+
+
+@pytest.mark.parametrize(
+    "headers", ["hush", "=hush", "a b=hush", "a=hush%0d%0ab: c", "a=hush%c3%a4"]
+)
+def test_headers_that_cannot_be_sent_are_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, headers: str
+) -> None:
+    monkeypatch.setenv("GPTOSS_TELEMETRY__OTLP_HEADERS", headers)
+    with pytest.raises(UserError, match="otlp_headers: write name=value") as complaint:
+        settings.load()
+    assert "hush" not in str(complaint.value)
 
 
 @pytest.mark.parametrize(

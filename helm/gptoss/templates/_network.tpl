@@ -37,6 +37,12 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The port of a URL of HTTP. */}}
+{{- define "gptoss.urlPort" -}}
+{{- $url := urlParse . -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "80" "443" (eq $url.scheme "http")) -}}
+{{- end -}}
+
 {{/* From pods of this release to one of its stores. Takes (dict "root" $ "port" 6379 "components" (list "gateway")). */}}
 {{- define "gptoss.ingressFrom" -}}
 - from:

@@ -43,6 +43,17 @@
 {{ include "gptoss.quotaEnv" . }}
 {{ include "gptoss.secretEnv" (dict "name" "GPTOSS_GATEWAY__ENGINE_KEY" "secret" (include "gptoss.keysSecret" .) "key" "engine-key") }}
 {{ include "gptoss.secretEnv" (dict "name" "GPTOSS_ADMIN__TOKEN" "secret" (include "gptoss.keysSecret" .) "key" "admin-token") }}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+- name: GPTOSS_TELEMETRY__OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: GPTOSS_TELEMETRY__SAMPLE
+  value: {{ .sample | quote }}
+{{- with .headersSecret }}
+{{ include "gptoss.secretEnv" (dict "name" "GPTOSS_TELEMETRY__OTLP_HEADERS" "secret" . "key" "headers") }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* A pod that runs a command of the gateway's image against the database. Takes (dict "root" $ "args" (list …)

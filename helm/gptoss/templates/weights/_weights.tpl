@@ -15,8 +15,7 @@
 
 {{/* The port of the hub: that of its URL. */}}
 {{- define "gptoss.hubPort" -}}
-{{- $url := urlParse (.Values.weights.endpoint | default "https://") -}}
-{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "80" "443" (eq $url.scheme "http")) -}}
+{{- include "gptoss.urlPort" (.Values.weights.endpoint | default "https://") -}}
 {{- end -}}
 
 {{/* Variables that the chart sets in the Job. */}}

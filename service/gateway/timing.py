@@ -1,0 +1,98 @@
+"""When the parts of one answer came, and how long the gateway itself took. Times in seconds."""
+
+import contextlib
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from service.telemetry.contract import TOKEN_BUCKETS
+
+_now = time.perf_counter
+
+
+class Timing:
+    """One request. Each chunk of a stream costs one look at the clock and one search here."""
+
+    __slots__ = (
+        "_asked_at",
+        "_engine",
+        "_engine_since",
+        "_last",
+        "first",
+        "gaps",
+        "queued",
+        "started",
+    )
+
+    def __init__(self) -> None:
+        self.started = _now()
+        self.first: float | None = None
+        """When the first piece of the answer went to the client."""
+        self.gaps: list[int] = []
+        """How often pieces followed each other in how long: by the bounds of `TOKEN_BUCKETS`."""
+        self.queued = 0.0
+        """Waiting: for a replica to come, and in line."""
+        self._last = 0.0
+        self._asked_at = self.started
+        self._engine = 0.0
+        self._engine_since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the request began."""
+        return _now() - self.started
+
+    @property
+    def ttft(self) -> float | None:
+        """From its beginning to the first piece."""
+        return None if self.first is None else self.first - self.started
+
+    @property
+    def streamed(self) -> float:
+        """From the first piece to the last."""
+        return 0.0 if self.first is None else self._last - self.first
+
+    @property
+    def pieces(self) -> int:
+        """How many there were."""
+        return 0 if self.first is None else 1 + sum(self.gaps)
+
+    def asked(self) -> None:
+        """All of the request was read: what came before is the client's own time."""
+        self._asked_at = _now()
+
+    @contextlib.contextmanager
+    def queue(self) -> Iterator[None]:
+        """While it waits."""
+        began = _now()
+        try:
+            yield
+        finally:
+            self.queued += _now() - began
+
+    def engine_began(self) -> None:
+        """An engine is asked."""
+        self._engine_since = _now()
+
+    def engine_answered(self) -> None:
+        """It has begun to answer, or has failed. Only the first of several calls counts."""
+        if self._engine_since is not None:
+            self._engine += _now() - self._engine_since
+            self._engine_since = None
+
+    @property
+    def added(self) -> float:
+        """What was neither the client's, nor waiting, nor the engine's, until the first piece of a
+        stream went out; until now for an answer in one."""
+        until = _now() if self.first is None else self.first
+        return max(until - self._asked_at - self.queued - self._engine, 0.0)
+
+    def piece(self) -> None:
+        """A piece of a stream is about to go out."""
+        now = _now()
+        if self.first is None:
+            self.first = now
+            self.gaps = [0] * (len(TOKEN_BUCKETS) + 1)
+        else:
+            self.gaps[bisect_left(TOKEN_BUCKETS, now - self._last)] += 1
+        self._last = now

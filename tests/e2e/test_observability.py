@@ -1,0 +1,286 @@
+"""Dashboards and alerts on a real service: nothing in them is dead.
+
+A short load shows in every panel. Then faults are made, one for each alert that wakes somebody: it
+fires within its bound, and ends after the fault. What shows nothing on this machine is listed with
+its reason by the pages themselves. `.pictures/` has what a person would see, when it is over.
+"""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.observability.pages import needs
+from tests.e2e import site as sites
+from tests.e2e.pictures import draw
+from tests.e2e.site import SMALL, Site
+from tests.integration.fleet import until
+from tests.observability.macros import substituted
+from tests.observability.macros import variables as variables_of
+from tests.observability.queries import ROOT, dashboards
+from tests.observability.runbooks import runbooks
+
+REQUESTS = 60
+# The rate interval of a dashboard that is looked at closely, of scrapes of one second.
+INTERVAL = "10s"
+Report = Callable[[str], None]
+# In every prompt of `tests.e2e.traffic`.
+SAID = b"so count"
+FAULT = "fault"
+"""How the reason of a panel begins that shows something only when something is wrong."""
+VALUES = {
+    "__rate_interval": INTERVAL,
+    "__interval": INTERVAL,
+    "__range": "5m",
+    "__range_s": "300",
+    # What their textboxes hold at first.
+    "seats": "128",
+    "gpus": "1",
+}
+ALL = ".*"
+"""What every other variable is at first."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of a dashboard, and what it asks."""
+
+    page: str
+    title: str
+    queries: tuple[str, ...]
+    need: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.title}"
+
+
+def panels() -> Iterator[Panel]:
+    reasons = needs()
+    for path in dashboards():
+        for panel in _flat(json.loads(path.read_text())["panels"]):
+            queries = tuple(target["expr"] for target in panel.get("targets", []))
+            if queries:
+                title = panel["title"]
+                yield Panel(path.stem, title, queries, reasons.get((path.stem, title), ""))
+
+
+def _flat(listed: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for panel in listed:
+        yield panel
+        yield from _flat(panel.get("panels", []))
+
+
+def plain() -> list[Panel]:
+    return [panel for panel in panels() if not panel.need]
+
+
+def of_faults() -> list[Panel]:
+    return [panel for panel in panels() if panel.need.startswith(FAULT)]
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says what was measured: `pytest -rP` shows it."""
+
+    def say(text: str) -> None:
+        print(text)  # noqa: T201
+        record_property("measured", text)
+
+    return say
+
+
+@pytest.fixture(scope="module")
+def site(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site that has been in use for a little while."""
+    with sites.start(weights, tmp_path_factory.mktemp("site")) as started:
+        with started.load() as load, started.load(SMALL, clients=1, tokens=6):
+            load.more(REQUESTS)
+            # Long enough for a rate over the interval, and for what gateways read now and then.
+            time.sleep(12)
+        yield started
+        draw(ROOT / ".pictures", list(panels()), lambda query: ask(started, query))
+
+
+def ask(site: Site, query: str) -> list[tuple[Mapping[str, str], list[tuple[float, float]]]]:
+    """What a panel's query has given since the beginning."""
+    now = time.time()
+    text = substituted(query, values(query))
+    return site.prometheus.range(text, site.began, now, max((now - site.began) / 300, 1))
+
+
+def values(query: str) -> Mapping[str, str]:
+    """What its variables are when a dashboard is opened."""
+    return dict.fromkeys(variables_of(query), ALL) | VALUES
+
+
+def shows(site: Site, query: str) -> bool:
+    """Whether it has given a number at all."""
+    return any(math.isfinite(value) for _, values in ask(site, query) for _, value in values)
+
+
+@pytest.mark.parametrize("panel", plain(), ids=str)
+def test_a_panel_shows_something(site: Site, panel: Panel) -> None:
+    silent = [query for query in panel.queries if not shows(site, query)]
+    assert not silent
+
+
+def variables() -> Iterator[tuple[str, str, str]]:
+    for path in dashboards():
+        for one in json.loads(path.read_text())["templating"]["list"]:
+            if one["type"] == "query":
+                query = one["query"]
+                yield path.stem, one["name"], query if isinstance(query, str) else query["query"]
+
+
+@pytest.mark.parametrize(("page", "name", "query"), list(variables()))
+def test_a_variable_has_values(site: Site, page: str, name: str, query: str) -> None:
+    inside = query.removeprefix("label_values(").removesuffix(")")
+    selector, _, label = inside.rpartition(",")
+    found = site.prometheus.label_values(
+        substituted(selector.strip(), values(selector)), label.strip()
+    )
+    assert found, (page, name)
+
+
+def test_what_shows_nothing_has_a_reason() -> None:
+    for (page, title), reason in needs().items():
+        assert len(reason) > 15, (page, title)
+    listed = {(panel.page, panel.title) for panel in panels()}
+    assert needs().keys() <= listed
+
+
+def test_nothing_that_was_said_is_anywhere(site: Site) -> None:
+    """Not in the logs of the gateway and the engines, nor in what the stores and Prometheus keep:
+    nowhere below the folders that they were given."""
+    told = [path for path in site.home.rglob("*") if path.is_file() and SAID in path.read_bytes()]
+    assert not told
+    assert any(path.suffix == ".log" for path in site.home.rglob("*"))
+
+
+def test_without_a_fault_nobody_is_woken(site: Site) -> None:
+    with site.load() as load:
+        load.more(REQUESTS)
+        assert not [one for one in site.prometheus.alerts() if one["severity"] == "page"]
+
+
+def test_an_example_of_a_first_token_leads_to_the_log_line_of_its_request(site: Site) -> None:
+    name = "gptoss_gateway_time_to_first_token_seconds_bucket"
+    found = site.prometheus.exemplars(name, site.began, time.time())
+    lines = [json.loads(line) for line in site.engines.gateway.log.read_text().splitlines()]
+    assert {one["trace_id"] for one in found} & {line.get("trace_id") for line in lines}
+
+
+def commands() -> list[str]:
+    """Of all runbooks, those that need no cluster (the others are tried with one)."""
+    lines = {line for runbook in runbooks() for line in runbook.commands}
+    return sorted(line for line in lines if line.startswith(("gptoss ", "curl ")))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_a_runbook_runs(site: Site, command: str) -> None:
+    gateway = site.engines.gateway
+    environment = gateway.environment
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command.replace("http://127.0.0.1:8001", gateway.ops)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout
+
+
+# Faults.
+
+
+def test_a_store_that_is_gone(site: Site, report: Report) -> None:
+    with site.load() as load:
+        load.more(10)
+        site.redis.kill()
+        fired = site.pages("LimiterBackendDown", 15)
+        load.more(20)  # answered all the same
+        site.redis.start()
+        report(f"fired after {fired:.1f} s, cleared after {site.clears('LimiterBackendDown'):.1f}")
+    assert not load.failed
+
+
+def test_an_engine_that_stands_still(site: Site, report: Report) -> None:
+    still = site.engines.engines[0]
+    with site.load(clients=6) as load:
+        load.more(10)
+        with sites.stalled(still):
+            fired = site.pages("EngineStalled", sites.STALL + 20)
+        report(f"fired after {fired:.1f} s, cleared after {site.clears('EngineStalled'):.1f}")
+
+
+def test_engines_that_are_killed(site: Site, report: Report) -> None:
+    """No engine is left: the pool is down, and availability's budget burns."""
+    # They ask no faster than a person would again: the ledger keeps a line of each refusal.
+    with site.load(clients=6, pause=0.3) as load:
+        load.more(10)
+        for engine in site.engines.engines:
+            engine.signal_all(signal.SIGKILL)
+            engine.ended()
+        down = site.pages("PoolDown", 30)
+        burning = site.pages("AvailabilityBudgetBurn", 60)
+        for engine in site.engines.engines:
+            engine.launch()
+        for engine in site.engines.engines:
+            engine.wait()
+        cleared = site.clears("PoolDown"), site.clears("AvailabilityBudgetBurn", 240)
+        report(f"fired after {down:.1f} and {burning:.1f} s, cleared after {cleared}")
+    assert load.failed
+
+
+def test_engines_that_are_slow(site: Site, report: Report) -> None:
+    with site.load(clients=6, tokens=8) as load:
+        load.more(10)
+        with site.slowed():
+            ttft, tpot = site.pages("TTFTBudgetBurn", 90), site.pages("TPOTBudgetBurn", 90)
+        cleared = site.clears("TTFTBudgetBurn", 240), site.clears("TPOTBudgetBurn", 240)
+        report(f"fired after {ttft:.1f} and {tpot:.1f} s, cleared after {cleared}")
+
+
+def test_a_ledger_that_has_no_room(site: Site, report: Report) -> None:
+    """The database is away for longer than there is room."""
+    with site.load(clients=8, tokens=4) as load:
+        load.more(5)
+        site.postgres.freeze()
+        fired = site.pages("RecordsLost", 90)
+        site.postgres.thaw()
+        report(f"fired after {fired:.1f} s, cleared after {site.clears('RecordsLost'):.1f}")
+
+
+def test_a_gateway_that_is_gone(site: Site, report: Report) -> None:
+    gateway = site.engines.gateway
+    gateway.kill()
+    fired = site.pages("GatewayDown", 20)
+    gateway.start()
+    report(f"fired after {fired:.1f} s, cleared after {site.clears('GatewayDown'):.1f}")
+
+
+def test_a_flood_of_one_team_is_refused_and_shows(site: Site) -> None:
+    with site.load(SMALL, clients=6) as flood:
+        flood.more(100)
+    assert {outcome.status for outcome in flood.outcomes} >= {429}
+    assert not site.firing("AvailabilityBudgetBurn")
+    refused = f'gptoss_gateway_quota_refused_total{{team="{SMALL}"}}'
+    until(lambda: bool(site.prometheus.query(f"{refused} > 0")), 10)
+
+
+@pytest.mark.parametrize("panel", of_faults(), ids=str)
+def test_a_panel_shows_the_fault(site: Site, panel: Panel) -> None:
+    """After all of them: what was made shows."""
+    silent = [query for query in panel.queries if not shows(site, query)]
+    assert not silent

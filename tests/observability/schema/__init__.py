@@ -1,0 +1,1 @@
+"""Grafana's own types, and how dashboards are checked against them."""

@@ -31,8 +31,8 @@ from pydantic_settings import (
 )
 
 from service import address
+from service.buckets import TOKEN_BUCKETS, TTFT_BUCKETS
 from service.errors import UserError
-from service.telemetry.contract import TOKEN_BUCKETS, TTFT_BUCKETS
 
 CONFIG_VARIABLE = "GPTOSS_CONFIG"
 MIN_SECRET_LENGTH = 32

@@ -5,7 +5,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from service.telemetry.contract import TOKEN_BUCKETS
+from service.buckets import TOKEN_BUCKETS
 
 _now = time.perf_counter
 

@@ -4,19 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-# The same bounds as of the gateway's histograms, so that one objective can be read on both sides;
-# profiles are below telemetry, and a test keeps the two alike. MLPerf's bounds are among them.
-TTFT_BUCKETS: Final = (
-    *(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0),
-    *(60.0, 120.0),
-)
-"""Edges of the histogram of times to the first token, s."""
-
-TOKEN_BUCKETS: Final = (
-    *(0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
-    *(0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
-"""Edges of the histograms of times between tokens and per token, s."""
+from service.buckets import TOKEN_BUCKETS, TTFT_BUCKETS
 
 COMMON: Final[Mapping[str, object]] = MappingProxyType(
     {

@@ -12,6 +12,8 @@ up. Gauges of what they share (quotas, replicas) are the same on each page: take
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.buckets import TOKEN_BUCKETS, TTFT_BUCKETS
+
 PREFIX = "gptoss_gateway_"
 
 
@@ -65,22 +67,26 @@ NONE = "none"
 OTHER = "_other"
 """The team of all for which there is no label any more. No team can be called so."""
 
-# The MLPerf bounds of gpt-oss-120b are among these: 2 and 3 s to the first token, 15 and 80 ms for
-# each one after it. A bound of an SLO has to be.
-TTFT_BUCKETS = (
-    *(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0),
-    *(60.0, 120.0),
-)
-TOKEN_BUCKETS = (
-    *(0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
-    *(0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
-_ADDED = (*(0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),)
+_ADDED = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _STORE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-_WAIT = (*(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0),)
+_WAIT = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _DURATION = (
-    *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0),
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    20.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    1200.0,
 )
 
 ROUTES = ("chat", "completions", "responses", "messages", "count_tokens", "models", "quota", NONE)

@@ -20,7 +20,7 @@ from tests.process import GPTOSS, environment, free_port, running
 
 MODEL = "gpt-oss-tiny"
 ENGINE_KEY = "engine-secret-of-the-tests-0123456789"
-ENGINE_START_SECONDS = 240
+ENGINE_START_SECONDS = 480
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ its reason by the pages themselves. `.pictures/` has what a person would see, wh
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from tests.e2e.site import SMALL, Site
 from tests.integration.fleet import until
 from tests.observability.macros import substituted
 from tests.observability.macros import variables as variables_of
-from tests.observability.queries import ROOT, dashboards
+from tests.observability.queries import ROOT, dashboards, rules
 from tests.observability.runbooks import runbooks
 
 REQUESTS = 60
@@ -268,6 +269,12 @@ def test_a_gateway_that_is_gone(site: Site, report: Report) -> None:
     fired = site.pages("GatewayDown", 20)
     gateway.start()
     report(f"fired after {fired:.1f} s, cleared after {site.clears('GatewayDown'):.1f}")
+
+
+def test_each_alert_that_wakes_somebody_was_tried() -> None:
+    severe = {rule["alert"] for rule in rules() if rule.get("labels", {}).get("severity") == "page"}
+    tried = re.findall(r'site\.pages\("(\w+)"', Path(__file__).read_text())
+    assert set(tried) == severe
 
 
 def test_a_flood_of_one_team_is_refused_and_shows(site: Site) -> None:

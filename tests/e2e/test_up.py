@@ -18,7 +18,7 @@ import pytest
 from service import settings
 from tests.process import GPTOSS, environment, free_port
 
-READY_SECONDS = 240
+READY_SECONDS = 480
 
 
 class Up:

@@ -61,6 +61,9 @@ def test_they_share_a_port_and_the_counters_and_end_together(
         statuses = [post() for _ in range(3 * LIMIT)]
         assert statuses.count(200) in (LIMIT, LIMIT + 1)  # one may be refilled meanwhile
         assert set(statuses) == {200, 429}
+        pages = [requests(ops + number) for number in range(PROCESSES)]
+        assert sum(pages) == len(statuses), "what all pages say adds up"
+        assert all(pages), "each has a page of its own"
         first = children(process.pid)
         assert len(first) == PROCESSES
         os.kill(first[0], signal.SIGKILL)
@@ -70,6 +73,13 @@ def test_they_share_a_port_and_the_counters_and_end_together(
         assert process.wait(20) == 0
         assert not any(Path(f"/proc/{child}").exists() for child in first)
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def requests(port: int) -> float:
+    """That one process has answered."""
+    page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    lines = (line for line in page.splitlines() if line.startswith("gptoss_gateway_requests_total"))
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def test_without_shared_counters_they_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Gateways and engines count times by the same bounds, so that an objective is read on both."""
 
-from service.profiles.common import COMMON, TOKEN_BUCKETS, TTFT_BUCKETS
+from service.buckets import TOKEN_BUCKETS, TTFT_BUCKETS
+from service.profiles.common import COMMON
 from service.telemetry import contract
 
 MLPERF_TTFT = {2.0, 3.0}
@@ -8,8 +9,8 @@ MLPERF_TPOT = {0.015, 0.08}
 
 
 def test_an_engine_has_the_gateways_bounds() -> None:
-    assert TTFT_BUCKETS == contract.TTFT_BUCKETS
-    assert TOKEN_BUCKETS == contract.TOKEN_BUCKETS
+    assert contract.TTFT.buckets == TTFT_BUCKETS
+    assert contract.ITL.buckets == contract.TPOT.buckets == TOKEN_BUCKETS
     assert COMMON["custom-histogram-buckets"] == {
         "time_to_first_token": list(TTFT_BUCKETS),
         "inter_token_latency": list(TOKEN_BUCKETS),

@@ -115,11 +115,6 @@ def test_no_histogram_has_a_team() -> None:
     assert not [one.name for one in histograms if "team" in one.label_names]
 
 
-def test_the_bounds_of_mlperf_are_bounds_of_buckets() -> None:
-    assert {2.0, 3.0} <= set(contract.TTFT_BUCKETS)
-    assert {0.015, 0.08} <= set(contract.TOKEN_BUCKETS)
-
-
 def test_a_rate_sees_the_first_failure_of_a_team() -> None:
     metrics = Metrics(5, Bounds(3.0, 0.08))
     metrics.know(["tiny"], ["search"])

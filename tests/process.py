@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,14 +17,17 @@ GPTOSS = (sys.executable, "-m", "service.cli")
 
 
 def free_port(in_a_row: int = 1) -> int:
-    """A port that nobody uses now, and whose next ones are free as well."""
+    """A port that nobody uses now, and whose next ones are free as well.
+
+    It is below those that the kernel gives to clients: an engine takes half a minute until it
+    listens, and no connection of anybody takes its port meanwhile.
+    """
     while True:
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError, OverflowError):
-            first = 0
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            first = 20_000 + secrets.randbelow(12_000)
             for offset in range(in_a_row):
                 probe = probes.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", first + offset if first else 0))
-                first = first or int(probe.getsockname()[1])
+                probe.bind(("127.0.0.1", first + offset))
             return first
 
 

@@ -90,8 +90,14 @@ class Gateway:
                 log.exception("request failed", extra={"request_id": exchange.id})
                 await exchange.fail(errors.internal())
             finally:
-                exchange.settle()
-                self._recorder.record(exchange)
+                self._close(exchange)
+
+    def _close(self, exchange: Exchange) -> None:
+        try:
+            exchange.settle()
+        except Exception:
+            log.exception("a request was not settled", extra={"request_id": exchange.id})
+        self._recorder.record(exchange)
 
     async def _answer(self, scope: Message, receive: Receive, exchange: Exchange) -> None:
         method, path = scope["method"], scope["path"]
@@ -117,13 +123,13 @@ class Gateway:
         if self._drain.open > self._most_open:
             raise errors.gateway_full(self._most_open)
         principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
-        body = await read_body(
-            receive,
-            scope["headers"],
-            limit=self._settings.max_body_bytes,
-            seconds=self._settings.body_timeout,
-        )
-        exchange.timing.asked()
+        with exchange.timing.read():
+            body = await read_body(
+                receive,
+                scope["headers"],
+                limit=self._settings.max_body_bytes,
+                seconds=self._settings.body_timeout,
+            )
         async with until_gone(receive, lambda: exchange.answered):
             await self._infer(route, body, principal, exchange)
 
@@ -138,7 +144,6 @@ class Gateway:
             key = conversation(principal.team.name, asked.beginning)
             place = self._destination(principal, asked.model, key)
             if place.reason:
-                self._metrics.fallbacks.labels(asked.model, place.model, place.reason).inc()
                 exchange.asked_model = asked.model
                 asked = replace(asked, model=place.model)
             models.append(asked.model)
@@ -151,6 +156,9 @@ class Gateway:
             raise
         tab = await self._admission.admit(exchange.id, principal, asked, scopes, caps, prompt)
         exchange.admitted(tab)
+        if place.reason:
+            labels = (exchange.asked_model, place.model, place.reason)
+            self._metrics.fallbacks.labels(*labels).inc()
         exchange.headers = [*tab.headers, *place.headers]
         work = asked.work(prompt, principal.team.default_output)
         await self._dispatch.run(Job(request, place.pool, key, work, exchange, tab))

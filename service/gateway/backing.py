@@ -92,7 +92,8 @@ async def open_backing(settings: Settings, metrics: Metrics) -> AsyncIterator[Ba
             tasks.append(lambda: guard.watch(settler.leases))
         if sso:
             tasks.append(lambda: sso.keep_fresh(metrics.key_refresh_failures.inc))
-        census = Census(store, snapshot.teams, lambda: metrics.teams.names)
+        levels = store.shared_levels if isinstance(store, Guard) else store.levels
+        census = Census(levels, snapshot.teams, lambda: metrics.teams.names)
         tasks.append(census.run)
         metrics.show(census.series)
         metrics.show(lambda: _series(snapshot, keeper, store, settler, ledger))

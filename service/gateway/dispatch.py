@@ -78,10 +78,13 @@ class Dispatch:
             with job.exchange.timing.queue():
                 turn = await pool.turnstile.enter(team.name, team.tier, job.work)
         except Crowded as crowded:
-            self._metrics.crowded.labels(model, crowded.reason).inc()
-            raise _refusal(model, crowded) from None
+            raise self._crowded(model, crowded) from None
         self._metrics.queue_seconds.labels(model).observe(turn.waited)
         return turn
+
+    def _crowded(self, model: str, crowded: Crowded) -> APIError:
+        self._metrics.crowded.labels(model, crowded.reason).inc()
+        return _refusal(model, crowded)
 
     async def _until_it_works(self, pool: Pool, model: str) -> None:
         try:
@@ -95,9 +98,13 @@ class Dispatch:
         failed: EngineFailed | None = None
         while True:
             replica = job.pool.pick(job.key, job.work, tried)
-            if replica is None:
-                if failed is not None:
+            if failed is not None:
+                # The budget is for what is really sent once more: first there has to be somewhere.
+                if replica is None or not self._may_retry(job, failed.fault, len(tried)):
                     raise failed.error
+                self._metrics.retries.labels(job.request.model, failed.fault.value).inc()
+                job.tab.restart()
+            elif replica is None:
                 await self._wait_again(job, turn)
                 continue
             try:
@@ -106,10 +113,6 @@ class Dispatch:
             except EngineFailed as failure:
                 failed = failure
             tried.append(replica)
-            if not self._may_retry(job, failed.fault, len(tried)):
-                raise failed.error
-            self._metrics.retries.labels(job.request.model, failed.fault.value).inc()
-            job.tab.restart()
 
     async def _wait_again(self, job: Job, turn: Turn) -> None:
         """The places changed while it waited for one."""
@@ -120,7 +123,7 @@ class Dispatch:
             with job.exchange.timing.queue():
                 await turn.again()
         except Crowded as crowded:
-            raise _refusal(job.request.model, crowded) from None
+            raise self._crowded(job.request.model, crowded) from None
 
     async def _try(self, job: Job, replica: Replica) -> None:
         """Have one replica answer, and tell its pool how that went."""

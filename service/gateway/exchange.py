@@ -11,6 +11,7 @@ from service.gateway.protocol import CONNECTION
 from service.gateway.routes import dialect_of
 from service.gateway.tab import Bill, Tab
 from service.gateway.timing import Timing
+from service.telemetry.contract import NONE
 from service.telemetry.facts import Attempt
 from service.telemetry.trace import Sampling, Trace
 from service.tenants.principal import Principal
@@ -59,10 +60,10 @@ class Exchange:
         self.timing = Timing()
         self.began_ns = time.time_ns()
         self.status = 0
-        self.route = "none"
+        self.route = NONE
         self.inference = False
         """Whether it was for an engine."""
-        self.model = "none"
+        self.model = NONE
         self.asked_model = ""
         """What it asked for, where its fallback answers."""
         self.asked_stream = False
@@ -115,30 +116,33 @@ class Exchange:
         """Pass on what keeps a stream alive and is no part of an answer. Waits and raises alike."""
         await self._pass_on(comments)
 
-    async def _pass_on(self, events: bytes) -> None:
+    async def _pass_on(self, events: bytes, *, more: bool = True) -> None:
         if not self.streaming:
             await self._begin_stream()
         if not self._is_full():  # then it does not wait, and most chunks need no time limit
-            await self._body(events, more=True)
+            await self._body(events, more=more)
             return
         try:
             async with asyncio.timeout(self._patience):
-                await self._body(events, more=True)
+                await self._body(events, more=more)
         except TimeoutError:
             raise ClientStalled from None
 
     async def finish(self) -> None:
-        """End a stream."""
-        await self._body(b"", more=False)
+        """End a stream. Waits and raises as `write` does."""
+        await self._pass_on(b"", more=False)
 
     async def fail(self, error: APIError) -> None:
-        """Say what went wrong: as a status while that is possible, else as the last event."""
+        """Say what went wrong: as a status while that is possible, else as the last event. Of an
+        answer that is complete already nothing is wrong."""
+        if self.answered:
+            return
         self.outcome = error.code or error.type
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 if self.streaming:
                     await self._body(error.event(self.dialect), more=True)
-                    await self.finish()
+                    await self._body(b"", more=False)
                 elif not self.status:
                     headers = [(k.encode(), v.encode()) for k, v in error.headers.items()]
                     await self.answer(error.status, error.body(self.dialect), headers)

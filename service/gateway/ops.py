@@ -3,13 +3,12 @@
 import json
 from collections.abc import Callable
 
-from prometheus_client.exposition import choose_encoder
-
 from service.gateway.client import Message, Receive, Send
 from service.gateway.drain import Drain
 from service.routing.picture import picture
 from service.routing.upstreams import Upstreams
 from service.telemetry.metrics import Metrics
+from service.telemetry.page import page
 
 _TEXT = "text/plain; charset=utf-8"
 
@@ -50,8 +49,8 @@ class Ops:
             case "/metrics":
                 # Prometheus asks for OpenMetrics, which has the examples (trace ids) as well.
                 accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
-                encode, content_type = choose_encoder(accept)
-                await _answer(send, 200, encode(self._metrics.registry), content_type)
+                body, content_type = await page(self._metrics.registry, accept)
+                await _answer(send, 200, body, content_type)
             case _:
                 there_is = "there is /livez, /readyz, /upstreams and /metrics"
                 body = json.dumps({"error": there_is}).encode()

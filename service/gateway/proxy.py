@@ -1,8 +1,8 @@
 """A request's way to an engine and the answer's way back.
 
-Nothing of the client's headers goes to the engine: vLLM obeys several (`X-Vllm-Priority`,
-`X-Request-Id`, ...) that are not a tenant's to set. Of the engine's headers only the content type
-decides anything here.
+Nothing of the client's headers goes to the engine but its trace, taken apart and put together anew:
+vLLM obeys several (`X-Vllm-Priority`, `X-Request-Id`, ...) that are not a tenant's to set. Of the
+engine's headers only the content type decides anything here.
 """
 
 import asyncio

@@ -8,6 +8,7 @@ import logging
 from service.gateway.exchange import Exchange
 from service.gateway.timing import Timing
 from service.gateway.usage import Usage
+from service.quota.limits import Tier
 from service.telemetry.contract import NONE
 from service.telemetry.facts import Facts
 from service.telemetry.metrics import Metrics
@@ -27,6 +28,8 @@ _ENDS = {
     "engine_disconnected": "engine_cut",
     "engine_timeout": "engine_silent",
     "gateway_shutdown": "shutdown",
+    "invalid_request_error": "refused",
+    "context_length_exceeded": "refused",
 }
 
 
@@ -44,10 +47,15 @@ class Recorder:
 
     def record(self, exchange: Exchange) -> None:
         """Count it, log it, trace it."""
-        facts, tpot = _facts(exchange), _tpot(exchange)
-        self._count(exchange, facts, tpot)
-        _log(facts, exchange.timing, tpot)
-        self._tracer.record(facts)
+        if exchange.streaming:
+            self._metrics.streams_open.dec()
+        try:
+            facts, tpot = _facts(exchange), _tpot(exchange)
+            _log(facts, exchange.timing, tpot)
+            self._count(exchange, facts, tpot)
+            self._tracer.record(facts)
+        except Exception:  # nothing here is worth an answer
+            log.exception("a request was not written down", extra={"request_id": exchange.id})
 
     def _count(self, exchange: Exchange, facts: Facts, tpot: float | None) -> None:
         metrics, timing = self._metrics, exchange.timing
@@ -60,15 +68,23 @@ class Recorder:
             metrics.ttft.labels(route, model).observe(timing.ttft, example)
             metrics.itl.add(model, timing.gaps, timing.streamed)
             metrics.chunks.labels(model).inc(timing.pieces)
-        if exchange.begun and exchange.replica:
+        whole = facts.outcome == "ok" and not exchange.streaming
+        if exchange.replica and (timing.ttft is not None or whole):
             metrics.added.labels(model).observe(timing.added)
         if tpot is not None:
             metrics.tpot.labels(model).observe(tpot)
         if exchange.streaming:
-            metrics.streams_open.dec()
             metrics.streams.labels(model, _ENDS.get(facts.outcome, "other")).inc()
         if exchange.inference:
-            seen = Seen(facts.status, facts.outcome, facts.streamed, seconds, timing.ttft, tpot)
+            seen = Seen(
+                facts.status,
+                facts.outcome,
+                facts.streamed,
+                seconds,
+                timing.ttft,
+                tpot,
+                exchange.principal is not None and exchange.principal.team.tier is Tier.BATCH,
+            )
             for slo, good in judge(seen, metrics.bounds).items():
                 metrics.slo_requests.labels(model, team, slo).inc()
                 metrics.slo_good.labels(model, team, slo).inc(good)
@@ -137,7 +153,11 @@ def _tpot(exchange: Exchange) -> float | None:
         return None
     if bill.tab.asked.choices * bill.tab.asked.prompts != 1:
         return None  # several at once: there is no time between the tokens of all
-    return exchange.timing.streamed / (bill.usage.completion - 1)
+    timing = exchange.timing
+    if exchange.outcome in ("ok", "client_stalled"):  # or it was the client that was slow
+        return timing.streamed / (bill.usage.completion - 1)
+    # The silence at its end was part of what the client waited for.
+    return (timing.streamed + timing.silence) / (bill.usage.completion - 1)
 
 
 def _rounded(seconds: float | None) -> float | None:

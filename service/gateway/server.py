@@ -96,7 +96,8 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
         metrics.show(lambda: [shown(contract.SPANS_DROPPED, [((), tracer.dropped)])])
 
         def know() -> None:
-            metrics.know(upstreams.catalog.models, backing.snapshot.teams)
+            engines = {pool.model for pool in upstreams.pools.values()}
+            metrics.know(upstreams.catalog.models, engines, backing.snapshot.teams)
 
         def apply(changed: GatewaySettings) -> None:
             upstreams.apply(changed)

@@ -14,10 +14,10 @@ class Timing:
     """One request. Each chunk of a stream costs one look at the clock and one search here."""
 
     __slots__ = (
-        "_asked_at",
         "_engine",
         "_engine_since",
         "_last",
+        "_reading",
         "first",
         "gaps",
         "queued",
@@ -33,7 +33,7 @@ class Timing:
         self.queued = 0.0
         """Waiting: for a replica to come, and in line."""
         self._last = 0.0
-        self._asked_at = self.started
+        self._reading = 0.0
         self._engine = 0.0
         self._engine_since: float | None = None
 
@@ -44,8 +44,8 @@ class Timing:
 
     @property
     def ttft(self) -> float | None:
-        """From its beginning to the first piece."""
-        return None if self.first is None else self.first - self.started
+        """From when it was read to the first piece."""
+        return None if self.first is None else self.first - self.started - self._reading
 
     @property
     def streamed(self) -> float:
@@ -53,13 +53,23 @@ class Timing:
         return 0.0 if self.first is None else self._last - self.first
 
     @property
+    def silence(self) -> float:
+        """Since the last piece."""
+        return 0.0 if self.first is None else _now() - self._last
+
+    @property
     def pieces(self) -> int:
         """How many there were."""
         return 0 if self.first is None else 1 + sum(self.gaps)
 
-    def asked(self) -> None:
-        """All of the request was read: what came before is the client's own time."""
-        self._asked_at = _now()
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        """While the client sends it: that is the client's own time."""
+        began = _now()
+        try:
+            yield
+        finally:
+            self._reading += _now() - began
 
     @contextlib.contextmanager
     def queue(self) -> Iterator[None]:
@@ -85,7 +95,8 @@ class Timing:
         """What was neither the client's, nor waiting, nor the engine's, until the first piece of a
         stream went out; until now for an answer in one."""
         until = _now() if self.first is None else self.first
-        return max(until - self._asked_at - self.queued - self._engine, 0.0)
+        ours = until - self.started - self._reading - self.queued - self._engine
+        return max(ours, 0.0)
 
     def piece(self) -> None:
         """A piece of a stream is about to go out."""

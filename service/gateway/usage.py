@@ -67,7 +67,8 @@ class _Counts(msgspec.Struct):
             self.completion_tokens_details or self.output_tokens_details or _Details(),
         )
         cached = cached or before.cached_tokens or 0
-        return Usage(prompt, completion, cached, after.reasoning_tokens or 0)
+        counts = (prompt, completion, cached, after.reasoning_tokens or 0)
+        return Usage(*(max(count, 0) for count in counts))
 
 
 class _Answer(msgspec.Struct):

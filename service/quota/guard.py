@@ -180,6 +180,15 @@ class Guard:
                 self._note(team, error)
         return await self._own.levels(team, scopes, windows)
 
+    async def shared_levels(
+        self, team: str, scopes: tuple[Scope, ...], windows: Windows
+    ) -> tuple[Level, ...]:
+        """As the store says. Raises `StoreUnavailable`; for who only wants to know, so that it
+        counts as no failure."""
+        if self._is_away(team):
+            raise StoreUnavailable
+        return await self._store.levels(team, scopes, windows)
+
     async def expired(self, told: Iterable[Reservation]) -> tuple[Reservation, ...]:
         """Reservations that were found unattended."""
         return await self._store.expired(told)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 from service.routing.balancer import Balancer
@@ -44,6 +45,7 @@ class Pool:
         """Requests that it can have at a time, those it has among them."""
         self.held = 0
         """Requests that wait for a replica to come."""
+        self._gone_outs: Counter[str] = Counter()
         self._has_members = False
         self._works = asyncio.Event()
 
@@ -67,6 +69,14 @@ class Pool:
         """Replicas that may get requests."""
         return len(self._candidates)
 
+    @property
+    def outs(self) -> Mapping[str, int]:
+        """How often a replica was taken out, by why: also those that have gone since."""
+        total = Counter(self._gone_outs)
+        for replica in self.replicas.values():
+            total.update(_outs(replica))
+        return total
+
     def set_members(self, urls: Iterable[str], slots: Callable[[str], int]) -> list[Replica]:
         """Make these the replicas. Returns those that are new.
 
@@ -74,7 +84,9 @@ class Pool:
         """
         wanted, now = set(urls), self._clock()
         for url in self.replicas.keys() - wanted:
-            self.replicas.pop(url).is_member = False
+            gone = self.replicas.pop(url)
+            gone.is_member = False
+            self._gone_outs.update(_outs(gone))
         # Those of the first list were there before this gateway, and are warm.
         known_good, self._has_members = not self._has_members, self._has_members or bool(wanted)
         new = [
@@ -198,3 +210,8 @@ def _room(replica: Replica, now: float) -> int:
     if replica.health.state(now) is State.TRIAL:
         return int(replica.health.admits(now))
     return max(replica.slots - replica.in_flight, 0)
+
+
+def _outs(replica: Replica) -> Mapping[str, int]:
+    health = replica.health
+    return {"ejections": health.ejections, "downs": health.downs, "stalls": health.stalls}

@@ -7,13 +7,14 @@ share a store see the same, as far as it answers.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from service.quota.calendar import Calendar
+from service.quota.calendar import Calendar, Windows
 from service.quota.reservation import Kind, Level, Scope
-from service.quota.store import Store, StoreUnavailable
+from service.quota.store import StoreUnavailable
 from service.telemetry import contract
 from service.telemetry.metrics import Value, shown
 from service.tenants.team import Team
@@ -25,16 +26,19 @@ _RESERVED = {Kind.DAY: "day_reserved", Kind.MONTH: "month_reserved"}
 
 
 class Census:
-    """The levels of the teams that have a label of their own (`named`), among all `teams`."""
+    """The levels of the teams that have a label of their own (`named`), among all `teams`.
+
+    `levels` is a store's.
+    """
 
     def __init__(
         self,
-        store: Store,
+        levels: Callable[[str, tuple[Scope, ...], Windows], Coroutine[Any, Any, tuple[Level, ...]]],
         teams: Mapping[str, Team],
         named: Callable[[], Iterable[str]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = store
+        self._ask = levels
         self._teams = teams
         self._named = named
         self._clock = clock
@@ -49,6 +53,7 @@ class Census:
             except StoreUnavailable:
                 self._levels = []  # nothing is better than what was
             except Exception:
+                self._levels = []
                 log.exception("what teams have used is not known to the metrics")
             await asyncio.sleep(_SECONDS)
 
@@ -59,7 +64,7 @@ class Census:
             if team is not None:
                 scope = Scope("team", team.limits)
                 windows = self._calendar.at(self._clock(), team.timezone)
-                (level,) = await self._store.levels(name, (scope,), windows)
+                (level,) = await self._ask(name, (scope,), windows)
                 found.append((name, scope, level))
         return found
 

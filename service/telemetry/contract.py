@@ -6,7 +6,8 @@ times are seconds. Labels are bounded by construction: by the enumerations here,
 configured (models, pools), by what is there (replicas), or by a setting (teams).
 
 Several gateway processes, also on one port, are several pages: counters and histograms of them add
-up. Gauges of what they share (quotas, replicas) are the same on each page: take `max`.
+up, but for `engine_tokens` and `replica_outs`, since each gateway sees all engines. Of those, and
+of gauges of what they share (quotas, replicas), take `max`.
 """
 
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ OUTCOMES = (
 ENDS = (
     "complete",
     "client_left",
+    "refused",
     "engine_error",
     "engine_cut",
     "engine_silent",
@@ -187,7 +189,8 @@ STREAMS_OPEN = _gauge("streams_open", "Streams that have begun and not ended.")
 STREAMS = _counter(
     "streams",
     "Streams that have ended, by how: complete, the client left, or an error event said that the"
-    " engine failed, broke off or fell silent, or that the gateway shut down.",
+    " engine refused what was asked, failed, broke off or fell silent, that the gateway shut down,"
+    " or something else (other).",
     _MODEL,
     Label("end", ENDS),
 )
@@ -201,7 +204,7 @@ DURATION = _histogram(
 )
 TTFT = _histogram(
     "time_to_first_token_seconds",
-    "From a streamed request's first byte to its answer's first token.",
+    "From when a streamed request has been read to its answer's first token.",
     TTFT_BUCKETS,
     _ROUTE,
     _MODEL,
@@ -234,7 +237,8 @@ TOKENS_CHARGED = _counter(
 )
 ENGINE_TOKENS = _counter(
     "engine_tokens",
-    "Tokens that the engines themselves have counted since this gateway began.",
+    "Tokens that the engines themselves have counted since this gateway began, by what they call"
+    " their model.",
     _MODEL,
     Label("kind", ("prompt", "completion")),
 )
@@ -339,7 +343,7 @@ RETRIES = _counter(
 RETRIES_REFUSED = _counter("retries_refused", "Retries that the retry budget did not allow.", _POOL)
 FALLBACKS = _counter(
     "fallbacks",
-    "Requests answered by the fallback of the model they asked for.",
+    "Requests sent to the fallback of the model they asked for.",
     _MODEL,
     _FALLBACK,
     Label("reason", ("down", "full")),
@@ -347,7 +351,7 @@ FALLBACKS = _counter(
 REPLICAS = _gauge("replicas", "Replicas, by state.", _POOL, Label("state", STATES))
 REPLICA_OUTS = _counter(
     "replica_outs",
-    "Times that a replica that is still there was taken out, by why.",
+    "Times that a replica was taken out, by why.",
     _POOL,
     Label("reason", ("ejections", "downs", "stalls")),
 )

@@ -100,10 +100,14 @@ class Metrics:
         """Have `make` called at each scrape. It must give a family whenever it is called."""
         self.registry.register(_Shown(make))
 
-    def know(self, models: Iterable[str], teams: Iterable[str]) -> None:
+    def know(self, models: Iterable[str], engines: Iterable[str], teams: Iterable[str]) -> None:
         """Begin the series of these at 0: a rate sees only what grows, so that the first error of a
-        series that begins with it would be none. May be repeated."""
+        series that begins with it would be none. `engines` are what these call their models. May be
+        repeated."""
         self.teams.know(teams)
+        for model in engines:
+            for kind in ("prompt", "completion"):
+                self.engine_tokens.labels(model, kind)
         # What a request counts as that was refused before its model was known.
         for model in (*models, contract.NONE):
             self._begin(model)
@@ -122,7 +126,6 @@ class Metrics:
         self.chunks.labels(model)
         by_model = (
             (self.streams, contract.ENDS),
-            (self.engine_tokens, ("prompt", "completion")),
             (self.settlements, contract.SETTLEMENTS),
             (self.unconfirmed, ("cut", "estimated", "expired")),
             (self.crowded, ("full", "late", "displaced", "expired")),

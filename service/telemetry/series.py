@@ -52,6 +52,5 @@ def _replica_states(pools: list[Pool]) -> Iterator[Value]:
 
 def _outs(pools: list[Pool]) -> Iterator[Value]:
     for pool in pools:
-        for reason in ("ejections", "downs", "stalls"):
-            total = sum(getattr(one.health, reason) for one in pool.replicas.values())
+        for reason, total in pool.outs.items():
             yield (pool.name, reason), total

@@ -33,7 +33,8 @@ class Sampling:
 
     `share` of them is; None: spans are not collected here. Where callers are trusted, those that
     bring a trace decide for it. By default they are not: one team could make the gateway record all
-    of its requests, or none, whatever the operator's share is.
+    of its requests, or none, whatever the operator's share is. A gateway that does not collect
+    passes on what it gets: then it is for the engines to decide.
     """
 
     share: float | None = None

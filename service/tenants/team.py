@@ -25,6 +25,8 @@ def _known_zone(name: str) -> str:
 
 
 def _team_name(name: str) -> str:
+    if name == "none":
+        raise ValueError("no team can be called none: that is who has no key, in the metrics")
     if not _TEAM_NAME.fullmatch(name):
         raise ValueError("give a team a name of a-z, 0-9 and -, at most 63: such as search-eu")
     return name

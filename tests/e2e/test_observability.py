@@ -225,20 +225,19 @@ def test_an_engine_that_stands_still(site: Site, report: Report) -> None:
         report(f"fired after {fired:.1f} s, cleared after {site.clears('EngineStalled'):.1f}")
 
 
-def test_engines_that_are_killed(site: Site, report: Report) -> None:
+def test_engines_that_are_gone(site: Site, report: Report) -> None:
     """No engine is left: the pool is down, and availability's budget burns."""
+    killed, frozen = site.engines.engines
     # They ask no faster than a person would again: the ledger keeps a line of each refusal.
     with site.load(clients=6, pause=0.3) as load:
         load.more(10)
-        for engine in site.engines.engines:
-            engine.signal_all(signal.SIGKILL)
-            engine.ended()
+        frozen.signal_all(signal.SIGSTOP)
+        killed.signal_all(signal.SIGKILL)
+        killed.ended()
         down = site.pages("PoolDown", 30)
         burning = site.pages("AvailabilityBudgetBurn", 60)
-        for engine in site.engines.engines:
-            engine.launch()
-        for engine in site.engines.engines:
-            engine.wait()
+        frozen.signal_all(signal.SIGCONT)
+        killed.start()
         cleared = site.clears("PoolDown"), site.clears("AvailabilityBudgetBurn", 240)
         report(f"fired after {down:.1f} and {burning:.1f} s, cleared after {cleared}")
     assert load.failed

@@ -265,7 +265,7 @@ _UPKEEP: Final = (
     Case("LoopLag", "half of all", _lag(500), "20m", _AT_FIRST),
     Case("LoopLag", "nearly none", _lag(995), "20m"),
     Case("TokensUnaccounted", "a fifth", _tokens(10_000, 4_000), "100m",
-         (_ticket(model=MODEL, kind="prompt"),)),
+         (_ticket(kind="prompt"),)),
     Case("TokensUnaccounted", "all charged", _tokens(10_000, 4_990), "100m"),
     Case("TokensUnaccounted", "few tokens", _tokens(100, 10), "100m"),
     Case("TeamsUnnamed", "three", gateway("teams_unnamed", "3x30"), "20m", (_ticket(),)),

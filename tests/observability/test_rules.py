@@ -318,6 +318,23 @@ def test_the_good_are_told_from_the_bad(tmp_path: Path, good: int | None, bad: i
 
 
 @needs_promtool
+def test_what_failed_before_its_model_was_known_is_measured_by_all_requests(tmp_path: Path) -> None:
+    """Such are never good: by themselves they would always be a broken promise."""
+    target = {**gateway_target("gateway-0"), "team": "none", "slo": "availability"}
+    few = series("gptoss_gateway_slo_requests_total", "0+1x180", model="none", **target)
+    many = series("gptoss_gateway_slo_requests_total", "0+1000x180", model=MODEL, **target)
+    good = series("gptoss_gateway_slo_good_total", "0+1000x180", model=MODEL, **target)
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": name, "values": values} for name, values in {**few, **many, **good}.items()
+        ],
+        "alert_rule_test": [{"eval_time": "2h", "alertname": "AvailabilityBudgetBurn"}],
+    }
+    passes(tmp_path, _groups("objectives"), [test])
+
+
+@needs_promtool
 def test_an_outage_pages_and_its_end_ends_the_page(tmp_path: Path) -> None:
     """From the gateways' counters to the page: half of all requests fail, until minute 75."""
     data = _asked(None, 100)

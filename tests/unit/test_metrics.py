@@ -1,12 +1,15 @@
 """What bounds the metrics, and what they add up to."""
 
 import ast
+import asyncio
 import random
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from service.gateway import errors, failure, ratelimit, routes
@@ -15,6 +18,7 @@ from service.quota.reservation import Kind
 from service.routing.health import State
 from service.telemetry import contract
 from service.telemetry.metrics import Metrics
+from service.telemetry.page import page
 from service.telemetry.slo import Bounds
 from service.telemetry.tally import Tally
 from service.telemetry.teams import Teams
@@ -117,7 +121,24 @@ def test_no_histogram_has_a_team() -> None:
 
 def test_a_rate_sees_the_first_failure_of_a_team() -> None:
     metrics = Metrics(5, Bounds(3.0, 0.08))
-    metrics.know(["tiny"], ["search"])
+    metrics.know(["tiny"], ["tiny"], ["search"])
     labels = {"model": "tiny", "team": "search", "slo": "availability"}
     for name in ("slo_requests", "slo_good"):
         assert metrics.registry.get_sample_value(f"gptoss_gateway_{name}_total", labels) == 0
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_a_page_that_is_made_in_steps_is_the_librarys(accept: str) -> None:
+    metrics = Metrics(300, Bounds(3.0, 0.08))
+    metrics.know(["tiny"], ["tiny"], [f"team-{number}" for number in range(300)])
+    metrics.ttft.labels("chat", "tiny").observe(0.2, {"trace_id": "4bf92f3577b34da6"})
+    encode, content_type = choose_encoder(accept)
+    body, said = asyncio.run(page(metrics.registry, accept))
+    assert said == content_type
+    assert _without_process(body) == _without_process(encode(metrics.registry))
+
+
+def _without_process(body: bytes) -> list[str]:
+    """Without what changes from one moment to the next."""
+    lines = body.decode().splitlines()
+    return [line for line in lines if not line.startswith(("process_", "python_gc"))]

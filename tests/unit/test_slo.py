@@ -15,8 +15,9 @@ def verdicts(
     seconds: float = 10.0,
     ttft: float | None = None,
     tpot: float | None = None,
+    batch: bool = False,
 ) -> dict[str, bool]:
-    return judge(Seen(status, outcome, streamed, seconds, ttft, tpot), BOUNDS)
+    return judge(Seen(status, outcome, streamed, seconds, ttft, tpot, batch), BOUNDS)
 
 
 def test_a_stream_in_time_meets_all() -> None:
@@ -42,6 +43,7 @@ def test_a_whole_answer_is_about_availability_only() -> None:
         (404, "model_not_found"),
         (413, "request_too_large"),
         (408, "request_timeout"),
+        (503, "gateway_draining"),
     ],
 )
 def test_a_refusal_for_cause_is_about_none(status: int, outcome: str) -> None:
@@ -66,7 +68,8 @@ def test_a_failure_before_the_first_token_is_bad_for_both(status: int, outcome: 
 
 @pytest.mark.parametrize("outcome", ["engine_disconnected", "engine_timeout", "gateway_shutdown"])
 def test_a_stream_that_breaks_off_was_not_available(outcome: str) -> None:
-    assert verdicts(200, outcome, ttft=0.2) == {"availability": False, "ttft": True}
+    bad = {"availability": False, "ttft": True, "tpot": False}
+    assert verdicts(200, outcome, ttft=0.2, tpot=0.01) == verdicts(200, outcome, ttft=0.2) == bad
 
 
 def test_a_client_that_leaves_in_time_says_nothing() -> None:
@@ -79,3 +82,9 @@ def test_a_client_that_gave_up_after_the_bound_did_not_get_its_first_token_in_ti
 
 def test_a_client_that_leaves_later_has_seen_a_first_token() -> None:
     assert verdicts(200, "client_gone", ttft=0.5, tpot=0.01) == {"ttft": True, "tpot": True}
+
+
+def test_a_batch_waits_as_it_was_told() -> None:
+    assert verdicts(ttft=210, tpot=0.01, batch=True) == {"availability": True, "tpot": True}
+    assert verdicts(503, "model_overloaded", batch=True) == {}
+    assert verdicts(503, "engine_unavailable", batch=True) == {"availability": False}

@@ -96,11 +96,18 @@ def recordings() -> Iterator[Recording]:
             f"sum by (namespace, model, slo) (rate(gptoss_gateway_slo_{name}_total[{window}]))"
             for name in ("requests", "good")
         )
-        yield Recording(requests, total)
+        # What failed before its model was known is bad, and none such is ever good: it is measured
+        # by the requests of all models.
+        everything = f"sum by (namespace, slo) (rate(gptoss_gateway_slo_requests_total[{window}]))"
+        known = total.replace("_total[", '_total{model!="none"}[')
+        none = everything.replace("_total[", '_total{model="none"}[')
+        unknown = (
+            f'label_replace({everything} and on (namespace, slo) {none}, "model", "none", "slo", ".*")'
+        )
+        yield Recording(requests, f"{known} or {unknown}")
         # Where nothing was good yet there may be no such series: that is 0, and not no answer.
         yield Recording(
-            f"gptoss:slo_bad:rate{window}",
-            f"clamp_min({requests} - ({good} or 0 * {requests}), 0)",
+            f"gptoss:slo_bad:rate{window}", f"clamp_min({total} - ({good} or 0 * {total}), 0)"
         )
 
 

@@ -11,7 +11,7 @@ _STREAMS: Final = Alert(
     Severity.TICKET,
     lines(
         "sum by (namespace, model) (",
-        '  increase(gptoss_gateway_streams_total{end!~"complete|client_left"}[30m])',
+        '  increase(gptoss_gateway_streams_total{end!~"complete|client_left|refused"}[30m])',
         ") / sum by (namespace, model) (increase(gptoss_gateway_streams_total[30m])) > 0.01",
         "and",
         "sum by (namespace, model) (increase(gptoss_gateway_streams_total[30m])) > 100",
@@ -134,8 +134,11 @@ _LAG: Final = Alert(
     "gptoss-gateway",
 )
 
-_BOTH = "namespace, model, kind"
-_COMPUTED = f"max by ({_BOTH}) (increase(gptoss_gateway_engine_tokens_total[1h]))"
+# Engines may call a model otherwise than clients do: only the sums over models can be compared.
+_BOTH = "namespace, kind"
+_COMPUTED = (
+    f"sum by ({_BOTH}) (max by ({_BOTH}, model) (increase(gptoss_gateway_engine_tokens_total[1h])))"
+)
 _TOKENS: Final = Alert(
     "TokensUnaccounted",
     Severity.TICKET,
@@ -149,8 +152,7 @@ _TOKENS: Final = Alert(
         f"and {_COMPUTED} > 10000",
     ),
     "30m",
-    "{{ $value | humanizePercentage }} of {{ $labels.kind }} tokens of {{ $labels.model }} are"
-    " charged to nobody",
+    "{{ $value | humanizePercentage }} of {{ $labels.kind }} tokens are charged to nobody",
     "Engines in {{ $labels.namespace }} computed {{ $value | humanizePercentage }} more in the last"
     " hour than gateways charged (more than 5%). Clients that leave explain a little. Look first"
     " whether somebody calls engines directly, and how answers are settled.",

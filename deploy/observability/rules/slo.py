@@ -101,9 +101,8 @@ def recordings() -> Iterator[Recording]:
         everything = f"sum by (namespace, slo) (rate(gptoss_gateway_slo_requests_total[{window}]))"
         known = total.replace("_total[", '_total{model!="none"}[')
         none = everything.replace("_total[", '_total{model="none"}[')
-        unknown = (
-            f'label_replace({everything} and on (namespace, slo) {none}, "model", "none", "slo", ".*")'
-        )
+        measured = f"{everything} and on (namespace, slo) {none}"
+        unknown = f'label_replace({measured}, "model", "none", "slo", ".*")'
         yield Recording(requests, f"{known} or {unknown}")
         # Where nothing was good yet there may be no such series: that is 0, and not no answer.
         yield Recording(

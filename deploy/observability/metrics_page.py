@@ -29,9 +29,10 @@ Each gateway has them at `/metrics` of its operations port, as Prometheus's text
 for it, as OpenMetrics with exemplars. There are no others but `process_*` and `python_*`, and
 nothing is under `vllm:`: engines have pages of their own.
 
-Counters and histograms of several gateways add up. Gauges of what gateways share (quotas, replicas)
-are the same on each page: take `max`. A histogram is three metrics: `_bucket` (with the label
-`le`), `_sum` and `_count`.
+Counters and histograms of several gateways add up, but for `engine_tokens` and `replica_outs`,
+since each gateway sees all engines. Of those, and of gauges of what gateways share (quotas,
+replicas), take `max`. A histogram is three metrics: `_bucket` (with the label `le`), `_sum` and
+`_count`.
 """
 
 

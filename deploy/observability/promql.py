@@ -174,8 +174,8 @@ def slope(asked: Asked, window: str, **given: Value) -> Expr:
     return _over("deriv", _select(asked, "", False, given), window)
 
 
-def averaged(expr: Expr, window: str = RANGE, step: str = "1m") -> Expr:
-    """Its mean over that time."""
+def averaged(expr: Expr, window: str = RANGE, step: str = RATE) -> Expr:
+    """Its mean over that time, of values `step` apart: RATE grows with the time that is shown."""
     return Expr(f"avg_over_time({expr.inner}[{window}:{step}])", expr.labels)
 
 

@@ -34,6 +34,9 @@ from service.telemetry.trace import Sampling
 from service.telemetry.tracing import NoTracer, open_tracer
 from tests.unit.test_spans import FACTS, START
 
+BUSY = 3.0
+"""What a busy machine may add to any time, s."""
+
 
 class Collector(ThreadingHTTPServer):
     """Takes OTLP. `statuses` are its next answers; then it is 200."""
@@ -189,7 +192,7 @@ def test_no_collector_is_nobodys_trouble(nowhere: str) -> None:
         traces.record(FACTS)
     started = time.monotonic()
     asyncio.run(traces.close())
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 2 + BUSY
     assert (traces.dropped, traces.waiting) == (300, 0)
 
 
@@ -201,7 +204,7 @@ def test_a_collector_that_hangs_does_not_hold_the_end(collector: Collector) -> N
     traces.record(FACTS)
     started = time.monotonic()
     asyncio.run(traces.close())
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 2 + BUSY
     assert traces.waiting == 6
 
 

@@ -41,7 +41,7 @@ class Ops:
             case "/livez":
                 await _answer(send, 200, b"ok\n")
             case "/readyz":
-                reason = self._unready()
+                reason = self.unready()
                 await _answer(send, 503 if reason else 200, (reason or "ready").encode() + b"\n")
             case "/upstreams":
                 body = json.dumps(picture(self._upstreams)).encode()
@@ -56,7 +56,8 @@ class Ops:
                 body = json.dumps({"error": there_is}).encode()
                 await _answer(send, 404, body, "application/json")
 
-    def _unready(self) -> str | None:
+    def unready(self) -> str | None:
+        """Why it should get no requests; None where it should."""
         if self._drain.ending:
             return f"draining, {self._drain.open} requests open"
         if stale := self._stale():

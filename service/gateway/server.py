@@ -116,6 +116,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
             most_open,
         )
         ops = Ops(upstreams, metrics, drain, backing.stale, holds=settings.routing.hold > 0)
+        metrics.show(lambda: [shown(contract.READY, [((), ops.unready() is None)])])
         apps: list[ASGI] = [gateway, ops]
         if settings.admin.token.get_secret_value():
             admin = create_app(

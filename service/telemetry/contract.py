@@ -397,6 +397,7 @@ LOOP_LAG = _histogram(
 SPANS_DROPPED = _counter(
     "spans_dropped", "Spans of traces that did not get to their collector, of those that were to."
 )
+READY = _gauge("ready", "1 while its /readyz says so: else a load balancer sends it nothing.")
 INFO = _gauge("info", "1, with the version that runs.", Label("version", bound="one"))
 
 FAMILIES: tuple[Family, ...] = tuple(

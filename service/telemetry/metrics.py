@@ -118,6 +118,7 @@ class Metrics:
 
     def _begin(self, model: str) -> None:
         self.requests.labels("chat", model, contract.NONE, "200", "ok")
+        self.requests.labels("chat", model, contract.NONE, "503", "engine_unavailable")
         for histogram in (self.tpot, self.added, self.queue_seconds):
             histogram.labels(model)
         for timed in (self.duration, self.ttft):

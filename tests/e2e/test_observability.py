@@ -234,12 +234,16 @@ def test_engines_that_are_gone(site: Site, report: Report) -> None:
         frozen.signal_all(signal.SIGSTOP)
         killed.signal_all(signal.SIGKILL)
         killed.ended()
-        down = site.pages("PoolDown", 30)
+        down, unready = site.pages("PoolDown", 30), site.pages("GatewaysUnready", 30)
         burning = site.pages("AvailabilityBudgetBurn", 60)
         frozen.signal_all(signal.SIGCONT)
         killed.start()
-        cleared = site.clears("PoolDown"), site.clears("AvailabilityBudgetBurn", 240)
-        report(f"fired after {down:.1f} and {burning:.1f} s, cleared after {cleared}")
+        cleared = [
+            site.clears(name, 240)
+            for name in ("PoolDown", "GatewaysUnready", "AvailabilityBudgetBurn")
+        ]
+        fired = f"{down:.1f}, {unready:.1f} and {burning:.1f}"
+        report(f"fired after {fired} s, cleared after {cleared}")
     assert load.failed
 
 

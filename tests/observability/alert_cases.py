@@ -72,6 +72,16 @@ _GATEWAYS: Final = (
     ),
 )  # fmt: skip
 
+_READY: Final = (
+    Case("GatewaysUnready", "none is", gateway("ready", "1x5 0x30"), "10m", (_page(),)),
+    Case(
+        "GatewaysUnready",
+        "one is",
+        {**gateway("ready", "0x30", ["gateway-0"]), **gateway("ready", "1x30", ["gateway-1"])},
+        "10m",
+    ),
+)
+
 _DOWN: Final = (_page(pool="h100"),)
 _POOLS: Final = (
     Case("PoolDown", "all are down", _pool(down="2x30"), "5m", _DOWN),
@@ -277,7 +287,7 @@ _UPKEEP: Final = (
     Case("Watchdog", "always", {}, "1m", ({"severity": "none"},)),
 )  # fmt: skip
 
-CASES: Final = (*_GATEWAYS, *_POOLS, *_STALLS, *_STORES, *_ENGINES, *_UPKEEP)
+CASES: Final = (*_GATEWAYS, *_READY, *_POOLS, *_STALLS, *_STORES, *_ENGINES, *_UPKEEP)
 """Of minutes: a sample each minute."""
 
 

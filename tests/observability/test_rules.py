@@ -314,7 +314,7 @@ def test_the_good_are_told_from_the_bad(tmp_path: Path, good: int | None, bad: i
             one for window in slo.WINDOWS for one in _samples(window, 20, bad, "3d")
         ],
     }
-    passes(tmp_path, _groups("objectives"), [test], every="1d")
+    passes(tmp_path, _groups("days", "objectives"), [test], every="1d")
 
 
 @needs_promtool
@@ -331,7 +331,7 @@ def test_what_failed_before_its_model_was_known_is_measured_by_all_requests(tmp_
         ],
         "alert_rule_test": [{"eval_time": "2h", "alertname": "AvailabilityBudgetBurn"}],
     }
-    passes(tmp_path, _groups("objectives"), [test])
+    passes(tmp_path, _groups("days", "objectives"), [test])
 
 
 @needs_promtool
@@ -348,7 +348,7 @@ def test_an_outage_pages_and_its_end_ends_the_page(tmp_path: Path) -> None:
     slower = tuple({**labels, "severity": one.severity.value, "window": one.long} for one in rest)
     during = Case(alert, "half of all fail", data, "70m", (hour, *slower)).test("1m")
     after = Case(alert, "none fails", data, "85m", slower).test("1m")
-    passes(tmp_path, _groups("objectives"), [during, after])
+    passes(tmp_path, _groups("days", "objectives"), [during, after])
 
 
 # Metrics that are gone.

@@ -109,7 +109,7 @@ def _sides() -> Row:
                 "Time to first token, both sides",
                 contract.TTFT,
                 vllm.TTFT,
-                "The gateway's from a request's first byte, the engine's from its arrival there."
+                "The gateway's from a request, once read, the engine's from its arrival there."
                 " Apart: time in line at the gateway (below), which is what an overload looks like."
                 " Together and high: the engine is full or its cache cold.",
             ),

@@ -237,7 +237,7 @@ def _latency() -> Row:
         (
             lines(
                 "Time to first token",
-                "From a streamed request's first byte to its first token: line, prompt and gateway."
+                "From a streamed request, once read, to its first token: line, prompt and gateway."
                 " When it rises with the queue on Capacity, replicas are missing; without a queue"
                 " prompts are longer or the prefix cache misses (Replicas).",
                 "s",

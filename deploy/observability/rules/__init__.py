@@ -17,13 +17,17 @@ _HEADING: Final = """\
 # Runbooks: deploy/observability/runbooks; links are prefixed by RUNBOOKS in rules/alert.py.
 """
 
+# Others go by Prometheus's own. Less often than every 5 minutes their values would come and go.
+_INTERVALS: Final = {"gptoss-days": {"interval": "2m"}}
+
 Group = tuple[str, Sequence[Alert | Recording]]
 
 
 def groups() -> tuple[Group, ...]:
     """All rules. Within a group they are computed one after the other, at the same instant."""
     return (
-        ("gptoss-objectives", (*slo.recordings(), *slo.alerts())),
+        ("gptoss-days", tuple(slo.recordings(slo.SLOW))),
+        ("gptoss-objectives", (*slo.recordings(slo.QUICK), *slo.alerts())),
         ("gptoss-symptoms", symptoms.ALERTS),
         ("gptoss-causes", (*causes.ALERTS, *upkeep.ALERTS)),
         ("gptoss-missing", tuple(missing.alerts())),
@@ -39,7 +43,8 @@ def render(chosen: Iterable[Group]) -> str:
     """A rule file."""
     document = {
         "groups": [
-            {"name": name, "rules": [rule.rule() for rule in rules]} for name, rules in chosen
+            {"name": name, **_INTERVALS.get(name, {}), "rules": [rule.rule() for rule in rules]}
+            for name, rules in chosen
         ]
     }
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100)

@@ -6,14 +6,17 @@ short one (so that it ends soon after its cause). Gateways decide what counts: r
 cause or given up by the client are in no objective, and a failed one is bad in each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
 from deploy.observability.rules.alert import Alert, Recording, Severity, lines
 
-WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+QUICK: Final = ("5m", "30m", "1h", "2h", "6h")
+SLOW: Final = ("1d", "3d")
+"""They read so much that they are computed less often."""
+WINDOWS: Final = (*QUICK, *SLOW)
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
 
 
@@ -88,26 +91,28 @@ def seconds(window: str) -> int:
     return int(window[:-1]) * _SECONDS[window[-1]]
 
 
-def recordings() -> Iterator[Recording]:
-    """Requests per second of each model and objective, and the bad ones among them, by window."""
-    for window in WINDOWS:
-        requests = f"gptoss:slo_requests:rate{window}"
-        total, good = (
-            f"sum by (namespace, model, slo) (rate(gptoss_gateway_slo_{name}_total[{window}]))"
-            for name in ("requests", "good")
-        )
+def recordings(windows: Iterable[str]) -> Iterator[Recording]:
+    """Requests per second of each model and objective, and the bad ones among them, by window.
+
+    The gateways' series, of each team, are read once for each window; the rest is of what was
+    recorded before.
+    """
+    for window in windows:
+        asked, good = f"gptoss:slo_asked:rate{window}", f"gptoss:slo_good:rate{window}"
+        for record, name in ((asked, "requests"), (good, "good")):
+            rate = f"rate(gptoss_gateway_slo_{name}_total[{window}])"
+            yield Recording(record, f"sum by (namespace, model, slo) ({rate})")
         # What failed before its model was known is bad, and none such is ever good: it is measured
         # by the requests of all models.
-        everything = f"sum by (namespace, slo) (rate(gptoss_gateway_slo_requests_total[{window}]))"
-        known = total.replace("_total[", '_total{model!="none"}[')
-        none = everything.replace("_total[", '_total{model="none"}[')
-        measured = f"{everything} and on (namespace, slo) {none}"
-        unknown = f'label_replace({measured}, "model", "none", "slo", ".*")'
-        yield Recording(requests, f"{known} or {unknown}")
-        # Where nothing was good yet there may be no such series: that is 0, and not no answer.
-        yield Recording(
-            f"gptoss:slo_bad:rate{window}", f"clamp_min({total} - ({good} or 0 * {total}), 0)"
+        measured = (
+            f'sum by (namespace, slo) ({asked}) and on (namespace, slo) {asked}{{model="none"}}'
         )
+        unknown = f'label_replace({measured}, "model", "none", "slo", ".*")'
+        known = f'{asked}{{model!="none"}}'
+        yield Recording(f"gptoss:slo_requests:rate{window}", f"{known} or {unknown}")
+        # Where nothing was good yet there may be no such series: that is 0, and not no answer.
+        bad = f"clamp_min({asked} - ({good} or 0 * {asked}), 0)"
+        yield Recording(f"gptoss:slo_bad:rate{window}", bad)
 
 
 def alerts() -> Iterator[Alert]:

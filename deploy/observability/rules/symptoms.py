@@ -24,6 +24,18 @@ _DOWN: Final = Alert(
     "gptoss-gateway",
 )
 
+_UNREADY: Final = Alert(
+    "GatewaysUnready",
+    Severity.PAGE,
+    "max by (namespace) (gptoss_gateway_ready) == 0",
+    "2m",
+    "No gateway of {{ $labels.namespace }} is ready",
+    "{{ $value }} gateways take requests: load balancers send them to nobody, so that no other"
+    " alert sees them fail. `/readyz` of a gateway says why: no engine, or teams and keys that are"
+    " too old.",
+    "gptoss-gateway",
+)
+
 _POOL: Final = Alert(
     "PoolDown",
     Severity.PAGE,
@@ -33,6 +45,8 @@ _POOL: Final = Alert(
         'max by (namespace, pool) (gptoss_gateway_replicas{state=~"up|trial"}) == 0',
         "and on (namespace, pool) (",
         "  sum by (namespace, pool) (gptoss_gateway_replicas) > 0",
+        "  or",
+        "  max by (namespace, pool) (gptoss_gateway_queue_held) > 0",
         "  or",
         "  sum by (namespace, pool) (gptoss_gateway_replicas)",
         "  and on (namespace) sum by (namespace) (",
@@ -107,4 +121,4 @@ _LOST: Final = Alert(
     "gptoss-gateway",
 )
 
-ALERTS: Final = (_DOWN, _POOL, _STALLED_SEEN, _STALLED_SAID, _LIMITER, _LOST)
+ALERTS: Final = (_DOWN, _UNREADY, _POOL, _STALLED_SEEN, _STALLED_SAID, _LIMITER, _LOST)

@@ -25,10 +25,12 @@ _STREAMS: Final = Alert(
     ("namespace", "model"),
 )
 
+_ALL = "sum by (namespace, model) (increase(gptoss_gateway_requests_total[1h]{0}))"
+# Where nobody has left yet there is no such series: that is 0, and not no answer.
 _GONE = (
-    "sum by (namespace, model)"
+    "(sum by (namespace, model)"
     ' (increase(gptoss_gateway_requests_total{{outcome=~"client_gone|client_stalled"}}[1h]{0}))'
-    " / sum by (namespace, model) (increase(gptoss_gateway_requests_total[1h]{0}))"
+    f" or 0 * {_ALL}) / {_ALL}"
 )
 _LEAVING: Final = Alert(
     "ClientsLeaveJump",

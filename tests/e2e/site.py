@@ -36,7 +36,7 @@ TEAM, SMALL = "search", "small"
 STALL = 3.0
 # Fewer lines than this wait for the database while it is there.
 MOST_PENDING = 60
-TTFT, TPOT = 1.5, 0.2
+TTFT, TPOT = 1.5, 0.15
 
 _DURATION = re.compile(r"(?<=[\[ ])(\d+)([smhd])\b")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -124,8 +124,9 @@ def fast_rules(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def throttled(engine: Engine, share: float = 0.1, period: float = 1.5) -> Iterator[None]:
-    """Its core runs for that share of each period, s: less long stops than a stall is."""
+def throttled(engine: Engine, share: float = 0.05, period: float = 0.4) -> Iterator[None]:
+    """Its core runs for that share of each period, s: a token or two between two stops, which are
+    far shorter than a stall."""
     done = threading.Event()
 
     def toggle() -> None:

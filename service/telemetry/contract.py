@@ -134,15 +134,8 @@ OUTCOMES = (
     "quota_unavailable",
     "request_timeout",
 )
-ENDS = (
-    "complete",
-    "client_left",
-    "refused",
-    "engine_error",
-    "engine_cut",
-    "engine_silent",
-    "shutdown",
-    "other",
+ENDS = tuple(
+    "complete client_left refused engine_error engine_cut engine_silent shutdown other".split()
 )
 FAULTS = ("unreachable", "full", "ending", "failed", "silent", "cut")
 LIMITS = ("requests", "tokens", "concurrency", "day", "month")

@@ -106,7 +106,7 @@ class Metrics:
         repeated."""
         self.teams.know(teams)
         for model in engines:
-            for kind in ("prompt", "completion"):
+            for kind in contract.ENGINE_TOKENS.labels[-1].values:
                 self.engine_tokens.labels(model, kind)
         # What a request counts as that was refused before its model was known.
         for model in (*models, contract.NONE):
@@ -126,14 +126,14 @@ class Metrics:
         self.itl.begin(model)
         self.chunks.labels(model)
         by_model = (
-            (self.streams, contract.ENDS),
-            (self.settlements, contract.SETTLEMENTS),
-            (self.unconfirmed, ("cut", "estimated", "expired")),
-            (self.crowded, ("full", "late", "displaced", "expired")),
-            (self.retries, contract.FAULTS),
+            (self.streams, contract.STREAMS),
+            (self.settlements, contract.SETTLED),
+            (self.unconfirmed, contract.UNCONFIRMED),
+            (self.crowded, contract.QUEUE_REFUSED),
+            (self.retries, contract.RETRIES),
         )
-        for counter, values in by_model:
-            for value in values:
+        for counter, family in by_model:
+            for value in family.labels[-1].values:
                 counter.labels(model, value)
         for kind in contract.TOKENS:
             self.tokens.labels(model, contract.NONE, kind)

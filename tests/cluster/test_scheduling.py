@@ -13,18 +13,27 @@ from tests.cluster.kube import Kube, Object, condition, until
 from tests.cluster.release import SMALL, Release
 
 NAMESPACE = "gpus"
+GPUS = "nvidia.com/gpu"
+CARDS = 2  # that an engine of h100-80g has
 
 
 @pytest.fixture(scope="module")
-def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Object]]]:
-    """Pods of each pool, once the scheduler has had its say."""
+def room() -> int:
+    """How many engines the cards of this cluster's nodes are enough for."""
     nodes = Kube("default").all("nodes")
-    if not any("nvidia.com/gpu" in node["status"]["allocatable"] for node in nodes):
+    room = sum(int(node["status"]["allocatable"].get(GPUS, 0)) // CARDS for node in nodes)
+    if not room:
         pytest.skip("no node of this cluster has GPUs, nor says that it had")
+    return room
+
+
+@pytest.fixture(scope="module")
+def pods(room: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Object]]]:
+    """Pods of each pool, once the scheduler has had its say: one more than there is room for."""
+    asked = {"fits": room + 1, "other": 1}
     pools = {
-        "fits": {"profile": "h100-80g", "replicas": 1},
-        "full": {"profile": "h100-80g", "replicas": 4},
-        "other": {"profile": "a100-80g", "replicas": 1},
+        "fits": {"profile": "h100-80g", "replicas": asked["fits"]},
+        "other": {"profile": "a100-80g", "replicas": asked["other"]},
     }
     Kube("default").run("create", "namespace", NAMESPACE)
     release = Release(
@@ -37,38 +46,44 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Ob
     )
     volumes.provide(release.kube, tmp_path_factory.mktemp("volumes"))
     release.install(wait=False)
-    asked = {pool: int(str(one["replicas"])) for pool, one in pools.items()}
-    until(lambda: all(_decided(release.kube, *one) for one in asked.items()), what="scheduled")
-    yield {pool: release.kube.pods(component="engine", pool=pool) for pool in pools}
+    until(lambda: len(_placed(_engines(release.kube, "fits"))) == room, what="engines placed")
+    until(lambda: all(_decided(release.kube, *one) for one in asked.items()), what="all decided")
+    yield {pool: _engines(release.kube, pool) for pool in pools}
     release.uninstall()
     Kube("default").run("delete", "namespace", NAMESPACE, timeout=300)
 
 
+def _engines(kube: Kube, pool: str) -> list[Object]:
+    return kube.pods(component="engine", pool=pool)
+
+
 def _decided(kube: Kube, pool: str, count: int) -> bool:
-    pods = kube.pods(component="engine", pool=pool)
-    return len([pod for pod in pods if condition(pod, "PodScheduled")]) == count
+    return len([pod for pod in _engines(kube, pool) if condition(pod, "PodScheduled")]) == count
 
 
-def test_an_engine_goes_where_its_profiles_cards_are(pods: dict[str, list[Object]]) -> None:
-    (pod,) = pods["fits"]
-    assert condition(pod, "PodScheduled")["status"] == "True"
-    asked = pod["spec"]["containers"][0]["resources"]
-    assert asked["limits"]["nvidia.com/gpu"] == "2"
+def _placed(engines: list[Object]) -> list[Object]:
+    return [pod for pod in engines if condition(pod, "PodScheduled").get("status") == "True"]
+
+
+def _reasons(engines: list[Object]) -> list[str]:
+    decided = [condition(pod, "PodScheduled") for pod in engines]
+    return [one["message"] for one in decided if one["status"] == "False"]
+
+
+def test_engines_go_where_their_profiles_cards_are(
+    pods: dict[str, list[Object]], room: int
+) -> None:
+    placed = _placed(pods["fits"])
+    assert len(placed) == room
+    asked = [pod["spec"]["containers"][0]["resources"]["limits"][GPUS] for pod in placed]
+    assert asked == [str(CARDS)] * room
 
 
 def test_one_too_many_waits_and_says_why(pods: dict[str, list[Object]]) -> None:
-    waiting = [
-        condition(pod, "PodScheduled")["message"]
-        for pool in ("fits", "full")
-        for pod in pods[pool]
-        if condition(pod, "PodScheduled")["status"] == "False"
-    ]
-    assert waiting, "ten GPUs were asked for, and there are four a node"
-    assert all("Insufficient nvidia.com/gpu" in message for message in waiting), waiting
+    (message,) = _reasons(pods["fits"])
+    assert f"Insufficient {GPUS}" in message
 
 
 def test_an_engine_for_other_cards_waits_and_says_why(pods: dict[str, list[Object]]) -> None:
-    (pod,) = pods["other"]
-    decided = condition(pod, "PodScheduled")
-    assert decided["status"] == "False"
-    assert "node(s) didn't match" in decided["message"]
+    (message,) = _reasons(pods["other"])
+    assert "node(s) didn't match" in message

@@ -91,7 +91,7 @@ class Dispatch:
             async with asyncio.timeout(self._hold):
                 await pool.until_it_works()
         except TimeoutError:
-            raise errors.engine_unreachable(model) from None
+            raise _unserved(pool, model) from None
 
     async def _answer(self, job: Job, turn: Turn) -> None:
         tried: list[Replica] = []
@@ -118,7 +118,7 @@ class Dispatch:
         """The places changed while it waited for one."""
         job.pool.refresh()
         if not job.pool.works:
-            raise errors.engine_unreachable(job.request.model)
+            raise _unserved(job.pool, job.request.model)
         try:
             with job.exchange.timing.queue():
                 await turn.again()
@@ -166,6 +166,12 @@ def _blame(pool: Pool, replica: Replica, mark: int, failed: EngineFailed) -> Non
     else:
         error = f"{failed.fault}: {failed.error.code}"
         pool.failed(replica, mark, error, unreachable=failed.fault in _PLAIN)
+
+
+def _unserved(pool: Pool, model: str) -> APIError:
+    """What a client is told whose request found no replica."""
+    pool.unserved += 1
+    return errors.engine_unreachable(model)
 
 
 def _refusal(model: str, crowded: Crowded) -> APIError:

@@ -45,6 +45,8 @@ class Pool:
         """Requests that it can have at a time, those it has among them."""
         self.held = 0
         """Requests that wait for a replica to come."""
+        self.unserved = 0
+        """Requests that were refused since no replica could take them."""
         self._gone_outs: Counter[str] = Counter()
         self._has_members = False
         self._works = asyncio.Event()

@@ -274,8 +274,7 @@ QUOTA_DEBT = _gauge(
     _LIMIT,
 )
 DEGRADED_DECISIONS = _counter(
-    "quota_degraded_decisions",
-    "Requests decided by this gateway's own counters, while the quota store was away.",
+    "quota_degraded_decisions", "Requests decided by a gateway alone: its store was late or away."
 )
 STORE = _histogram("quota_store_seconds", "What requests waited for the quota store.", _STORE)
 STORE_ERRORS = _counter(
@@ -326,6 +325,7 @@ QUEUE_WORK = _gauge("queue_waiting_tokens", "Estimated work that waits.", _POOL)
 QUEUE_HELD = _gauge(
     "queue_held", "Requests that wait for a replica to come. They are not in line yet.", _POOL
 )
+UNSERVED = _counter("unserved", "Requests refused since no replica could take them.", _POOL)
 QUEUE_OLDEST = _gauge("queue_oldest_seconds", "Longest wait of those in line.", _POOL)
 RETRIES = _counter(
     "retries",

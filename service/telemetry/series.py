@@ -20,6 +20,7 @@ def series(upstreams: Upstreams) -> Iterator[Metric]:
     yield _of(pools, contract.QUEUE_WAITING, lambda pool: pool.turnstile.waiting)
     yield _of(pools, contract.QUEUE_WORK, lambda pool: pool.turnstile.waiting_work)
     yield _of(pools, contract.QUEUE_HELD, lambda pool: pool.held)
+    yield _of(pools, contract.UNSERVED, lambda pool: pool.unserved)
     yield _of(pools, contract.QUEUE_OLDEST, lambda pool: pool.turnstile.oldest_wait)
     yield _of(pools, contract.RETRIES_REFUSED, lambda pool: pool.budget.refused)
     yield shown(contract.REPLICA_OUTS, _outs(pools))

@@ -480,6 +480,21 @@ def test_requests_are_held_while_the_only_replica_is_away(tmp_path: Path, report
     report(f"hold: none of {len(load.outcomes)} requests failed")
 
 
+def test_requests_that_find_no_replica_are_counted_for_their_pool(tmp_path: Path) -> None:
+    with Replica(tmp_path / "replica") as replica:
+        replica.wait()
+        settings = {"GPTOSS_GATEWAY__UPSTREAMS": upstreams([replica])}
+        with alone(tmp_path / "gateway", settings) as own:
+            (gateway,) = own.gateways
+            replica.kill()
+            until(lambda: not gateway.pool()["works"])
+            with own.load(clients=2) as load:
+                load.more(6)
+            counted = gateway.metric("gptoss_gateway_unserved_total", pool=lengths.MODEL)
+    assert {outcome.code for outcome in load.outcomes} == {"engine_unavailable"}
+    assert counted == len(load.outcomes)
+
+
 def test_a_flood_of_one_team_holds_another_up_by_one_request(
     fleet: Fleet, tmp_path: Path, report: Report
 ) -> None:

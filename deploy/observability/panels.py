@@ -101,6 +101,13 @@ def worded(words: Mapping[float, tuple[str, str]]) -> Json:
     return {"type": "value", "options": options}
 
 
+# What is divided by nothing is no number, and should look so.
+_NO_NUMBER: Final[Json] = {
+    "type": "special",
+    "options": {"match": "nan", "result": {"text": "-", "index": 0}},
+}
+
+
 def _targets(queries: Iterable[Query], form: str = "time_series") -> list[Json]:
     return [
         {
@@ -133,7 +140,7 @@ def _defaults(unit: str, look: Look) -> Json:
         "unit": unit,
         "thresholds": thresholds(look.steps, look.low),
         "color": {"mode": "thresholds"},
-        "mappings": list(look.mappings),
+        "mappings": [*look.mappings, _NO_NUMBER],
         "links": list(look.links),
     }
     bounds = {"min": look.least, "max": look.most, "decimals": look.decimals}
@@ -241,7 +248,7 @@ def _colored(name: str, color: str) -> Json:
 
 
 def heatmap(title: str, description: str, unit: str, expr: Expr, wide: int = 12) -> Panel:
-    """How many observations fell into each bucket, over time."""
+    """How many observations a second fell into each bucket, over time."""
     targets = _targets([Query(expr, "{{le}}")], "heatmap")
     body = _body("heatmap", title, description, targets)
     body["fieldConfig"] = {
@@ -251,7 +258,7 @@ def heatmap(title: str, description: str, unit: str, expr: Expr, wide: int = 12)
     body["options"] = {
         "calculate": False,
         "cellGap": 1,
-        "cellValues": {"unit": "short", "decimals": 0},
+        "cellValues": {"unit": "cps", "decimals": 2},
         "color": {
             "exponent": 0.5,
             "fill": "dark-orange",
@@ -297,6 +304,7 @@ def table(
             "unit": "short",
             "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False},
             "thresholds": thresholds(()),
+            "mappings": [_NO_NUMBER],
         },
         "overrides": [
             *(_links(keys[label], given) for label, given in (links or {}).items()),

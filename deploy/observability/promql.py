@@ -13,18 +13,23 @@ from service.telemetry.contract import Family, Kind
 
 RATE: Final = "$__rate_interval"
 RANGE: Final = "$__range"
+STEP: Final = 15
+"""Seconds from one look to the next where something is added up over time: as often as the chart
+has it scraped, and 30 days of dozens of engines are still far from what a query may load."""
 
 Asked = Family | Metric
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Every value of a label but these."""
+    """Every value of a label but these; `among` is a variable of the page that it must fit, too."""
 
     values: tuple[str, ...]
+    among: str = ""
 
-    def __init__(self, *values: str) -> None:
+    def __init__(self, *values: str, among: str = "") -> None:
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "among", among)
 
 
 Value = str | tuple[str, ...] | Not
@@ -89,6 +94,8 @@ def _pair(left: Expr, sign: str, right: "Expr | float") -> Expr:
 def _matcher(label: str, value: Value) -> str:
     sign, values = "=", value
     if isinstance(value, Not):
+        if value.among:
+            return f"{_matcher(label, value.among)}, {_matcher(label, Not(*value.values))}"
         sign, values = "!", value.values
     if isinstance(values, str) and values.startswith("$"):
         return f'{label}=~"{values}"'
@@ -168,6 +175,12 @@ def sums(asked: Asked, window: str = RATE, **given: Value) -> Expr:
     return _over("rate", _select(asked, "_sum", False, given), window)
 
 
+def averaged_values(asked: Asked, window: str, **given: Value) -> Expr:
+    """The mean of what a gauge was at each look in that time."""
+    _of_kind(asked, Kind.GAUGE)
+    return _over("avg_over_time", _select(asked, "", False, given), window)
+
+
 def slope(asked: Asked, window: str, **given: Value) -> Expr:
     """How fast a gauge grows, a second."""
     _of_kind(asked, Kind.GAUGE)
@@ -177,6 +190,13 @@ def slope(asked: Asked, window: str, **given: Value) -> Expr:
 def averaged(expr: Expr, window: str = RANGE, step: str = RATE) -> Expr:
     """Its mean over that time, of values `step` apart: RATE grows with the time that is shown."""
     return Expr(f"avg_over_time({expr.inner}[{window}:{step}])", expr.labels)
+
+
+def integral(expr: Expr, window: str = RANGE) -> Expr:
+    """What it adds up to in that time, in seconds of its unit. Where it is not there it adds
+    nothing: a mean, times that time, would count gaps as use."""
+    text = f"sum_over_time({expr.inner}[{window}:{STEP}s]) * {STEP}"
+    return Expr(text, expr.labels, whole=False)
 
 
 def _aggregate(function: str, expr: Expr, by: tuple[str, ...]) -> Expr:
@@ -196,6 +216,11 @@ def highest(expr: Expr, *by: str) -> Expr:
     return _aggregate("max", expr, by)
 
 
+def lowest(expr: Expr, *by: str) -> Expr:
+    """The worst of several of which more is better."""
+    return _aggregate("min", expr, by)
+
+
 def mean(expr: Expr, *by: str) -> Expr:
     """The average of all."""
     return _aggregate("avg", expr, by)
@@ -213,8 +238,9 @@ def quantile(which: float, asked: Asked, *by: str, window: str = RATE, **given: 
 
 
 def heat(asked: Asked, **given: Value) -> Expr:
-    """How many observations fell into each bucket, for a heatmap."""
-    return _buckets("increase", asked, RATE, (), given)
+    """How many observations a second fell into each bucket, for a heatmap. Not how many: a rate's
+    window is longer than a cell, so that cells would count the same ones again."""
+    return _buckets("rate", asked, RATE, (), given)
 
 
 def _buckets(
@@ -233,6 +259,14 @@ def or_none(expr: Expr, base: Expr) -> Expr:
     return Expr(f"{expr.inner} or 0 * {base.inner}", expr.labels, whole=False)
 
 
+def or_if_none(expr: Expr, number: float, base: Expr) -> Expr:
+    """That number where `base` is 0, by which `expr` would be divided. It is none where `base` is
+    not there at all: a metric that is missing stays so."""
+    if expr.labels != base.labels:
+        raise ValueError(f"{expr.text} and {base.text} do not have the same labels")
+    return Expr(f"{expr.inner} or ({base.inner} == 0) + {number:g}", expr.labels, whole=False)
+
+
 def of(expr: Expr, which: Expr, *on: str) -> Expr:
     """Only series of `expr` that `which` has too, by these labels."""
     if wrong := set(on) - (expr.labels & which.labels):
@@ -245,7 +279,8 @@ def renamed(expr: Expr, old: str, new: str) -> Expr:
     """With a label under another name, as `model_name` of vLLM is the gateway's `model`."""
     if old not in expr.labels:
         raise ValueError(f"there is no {old} in {expr.text}")
-    text = f'label_replace({expr.text}, "{new}", "$1", "{old}", "(.*)")'
+    # Of one label, joined, is a copy. The `$1` of label_replace is for Grafana a variable's name.
+    text = f'label_join({expr.text}, "{new}", "", "{old}")'
     return Expr(text, expr.labels | {new})
 
 

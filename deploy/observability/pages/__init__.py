@@ -1,4 +1,5 @@
-"""The pages, one module each."""
+"""The pages, one module each, beside what several of them ask (`objectives`) and a long row
+(`retries`)."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -6,7 +6,7 @@ from deploy.observability import external, vllm
 from deploy.observability.external import DCGM, KUBERNETES
 from deploy.observability.metric import Metric
 from deploy.observability.page import MODEL, Page, Row, typed
-from deploy.observability.pages.replicas import POOL
+from deploy.observability.pages.replicas import POOL, seen
 from deploy.observability.panels import (
     BLUE,
     GREEN,
@@ -25,6 +25,7 @@ from deploy.observability.promql import (
     gauge,
     gauges,
     highest,
+    or_if_none,
     quantile,
     rate,
     total,
@@ -56,17 +57,18 @@ def _demand(*by: str) -> Expr:
 
 
 def _up() -> Expr:
-    """Replicas that take requests; every gateway sees all of them."""
-    each = gauge(contract.REPLICAS, pool="$pool", state=("up", "trial"))
-    return total(highest(each, *_POOL, "state"), *_POOL)
+    """Replicas that take requests."""
+    return seen(pool="$pool", state=("up", "trial"))
 
 
 def _seats() -> Expr:
     return _up().times("$seats")
 
 
-def _taken() -> Expr:
-    return _demand(*_POOL) / _seats()
+def _taken(*by: str) -> Expr:
+    """Without a replica there are no seats to divide by: then all of none are taken."""
+    seats = total(_seats(), *by)
+    return or_if_none(_demand(*by) / seats.above(0), 1, seats)
 
 
 def _headroom() -> Row:
@@ -76,17 +78,17 @@ def _headroom() -> Row:
             stat(
                 "Headroom",
                 "The part of all seats that is free now; seats are `Requests per replica` times the"
-                " replicas that are up. Below 0 requests wait. Below a fifth at your busiest hour:"
-                " one replica's failure will be felt; add one.",
+                " replicas that are up, and 0 is shown if none is. Below 0 requests wait. Below a"
+                " fifth at your busiest hour: one replica's failure will be felt; add one.",
                 "percentunit",
-                [Query(1 - _demand() / total(_seats()))],
-                Look(((0, YELLOW), (0.2, GREEN)), RED, least=None, most=1, decimals=0),
+                [Query(1 - _taken())],
+                Look(((0.001, YELLOW), (0.2, GREEN)), RED, least=None, most=1, decimals=0),
                 wide=6,
             ),
             stat(
                 "Replicas that serve",
-                "Replicas that take requests, of all pools chosen. Fewer than you run: Replicas"
-                " says which is out, and why.",
+                "Replicas that take requests, of all pools chosen, as the gateway sees it that sees"
+                " most. Fewer than you run: Replicas says which is out, and why.",
                 "short",
                 [Query(total(_up()))],
                 Look(((1, GREEN),), RED, decimals=0),
@@ -127,9 +129,10 @@ def _headroom() -> Row:
             lines(
                 "Seats taken",
                 "Requests asked for by seats. The chart's autoscaling aims at three quarters."
-                " Always below a third: fewer replicas would do. Above 1: requests wait.",
+                " Always below a third: fewer replicas would do. Above 1: requests wait. A pool"
+                " without a replica that is up is at 1, also where it was scaled to none.",
                 "percentunit",
-                [Query(_taken(), "{{pool}}")],
+                [Query(_taken(*_POOL), "{{pool}}")],
                 Look(((0.75, YELLOW), (1, RED)), links=(_TO_REPLICAS,)),
                 wide=12,
             ),

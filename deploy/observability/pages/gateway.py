@@ -4,6 +4,7 @@ from typing import Final
 
 from deploy.observability import external
 from deploy.observability.page import MODEL, Page, Row, choice
+from deploy.observability.pages import retries
 from deploy.observability.panels import (
     BLUE,
     GREEN,
@@ -21,12 +22,12 @@ from deploy.observability.panels import (
 )
 from deploy.observability.promql import (
     Expr,
+    averaged,
     gauge,
     heat,
     highest,
     increase,
     of,
-    or_none,
     rate,
     total,
 )
@@ -75,7 +76,7 @@ def _overview() -> Row:
                 "Gateways that share the quota store, as it knows them: by this number each takes"
                 " its part of every limit while the store is away.",
                 "short",
-                [Query(highest(gauge(contract.GATEWAYS)))],
+                [Query(total(highest(gauge(contract.GATEWAYS), "namespace")))],
                 Look(low=BLUE, decimals=0),
             ),
             stat(
@@ -170,8 +171,8 @@ def _cost() -> Row:
             ),
             heatmap(
                 "Added latency, all",
-                "How many answers lost how much time in the gateway. A second band far above the"
-                " first: some requests wait for the quota store.",
+                "How many answers a second lost how much time in the gateway. Another band far"
+                " above the first: some requests wait for the quota store.",
                 "s",
                 heat(contract.ADDED, model="$model", **_IT),
                 wide=8,
@@ -275,11 +276,13 @@ def _unrefreshed() -> Expr:
 
 
 def _unaccounted() -> Expr:
-    # Every gateway reads all engines, from when it began: the fullest count, by what all charged.
+    # Every gateway reads all engines, and charges its own requests alone. At each moment the one
+    # that saw most: over a longer time none may have, since all begin at 0 with a rollout.
     # Engines may call a model otherwise than clients do: only sums over models can be compared.
-    engines = highest(increase(contract.ENGINE_TOKENS), "model", "kind")
-    charged = increase(contract.TOKENS_CHARGED, kind=("prompt", "completion"))
-    return total(engines, "kind") - total(charged, "kind")
+    seen = highest(rate(contract.ENGINE_TOKENS), "namespace", "model", "kind")
+    engines = total(seen, "kind")
+    charged = total(rate(contract.TOKENS_CHARGED, kind=("prompt", "completion")), "kind")
+    return averaged(engines - charged) / averaged(engines).above(0)
 
 
 def _accounts() -> Row:
@@ -311,12 +314,14 @@ def _accounts() -> Row:
             ),
             lines(
                 "Unaccounted tokens",
-                "Tokens that engines counted in the chosen time and nobody was charged for. A few"
-                " are those between a client's leaving and the engine's noticing. Growing: somebody"
-                " reaches engines past the gateway, or settlements were lost.",
-                "short",
+                "Share of the tokens of engines that nobody was charged for, up to each moment, in"
+                " as long a time as is chosen. A few are those between a client's leaving and the"
+                " engine's noticing; in a short time it swings, also below 0, since streams are"
+                " charged at their end. Above 5% in an hour (TokensUnaccounted): somebody reaches"
+                " engines past the gateway, or settlements were lost.",
+                "percentunit",
                 [Query(_unaccounted(), "{{kind}}")],
-                Look(least=None),
+                Look(((0.05, RED),), least=None),
             ),
             _each(
                 "Settlements pending",
@@ -345,54 +350,9 @@ def _accounts() -> Row:
     )
 
 
-def _second_chances() -> Row:
-    asked = total(rate(contract.REQUESTS, model="$model", **_IT))
-    retried = total(rate(contract.RETRIES, model="$model", **_IT))
-    return Row(
-        "Retries and fallbacks",
-        (
-            lines(
-                "Retries by fault",
-                "Requests sent to another replica before their client saw a byte, by what went"
-                " wrong with the one before. Users do not feel these; the replica needs a look"
-                " (Replicas).",
-                "reqps",
-                [Query(total(rate(contract.RETRIES, model="$model", **_IT), "fault"), "{{fault}}")],
-                Look(stacked=True),
-            ),
-            lines(
-                "Retries per request",
-                "Near the budget (GPTOSS_ROUTING__RETRY_RATIO, a fifth) engines are in trouble, and"
-                " further retries are refused so that they get no more load.",
-                "percentunit",
-                [Query(or_none(retried, asked) / asked, "retries")],
-                Look(((0.05, YELLOW), (0.2, RED))),
-            ),
-            lines(
-                "Retries refused",
-                "Retries that the budget did not allow: their clients got the error. Not 0: most"
-                " replicas of the pool fail at once.",
-                "reqps",
-                [Query(total(rate(contract.RETRIES_REFUSED, **_IT), "pool"), "{{pool}}")],
-            ),
-            lines(
-                "Fallbacks",
-                "Requests answered by another model than they asked for, by why. `down`: no replica"
-                " of the model works; `full`: it has no room (Capacity).",
-                "reqps",
-                [Query(_fallbacks(), "{{model}} by {{fallback}}: {{reason}}")],
-            ),
-        ),
-    )
-
-
-def _fallbacks() -> Expr:
-    return total(rate(contract.FALLBACKS, model="$model", **_IT), "model", "fallback", "reason")
-
-
 PAGE: Final = Page(
     "gptoss-gateway",
     "The gateways: what they cost, whether they keep up, and what they depend on.",
-    (_overview(), _cost(), _stores(), _accounts(), _second_chances()),
+    (_overview(), _cost(), _stores(), _accounts(), retries.row()),
     (MODEL, GATEWAY),
 )

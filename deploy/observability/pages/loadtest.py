@@ -6,7 +6,7 @@ from deploy.observability import vllm
 from deploy.observability.metric import Metric
 from deploy.observability.page import MODEL, Page, Row
 from deploy.observability.pages.capacity import demand
-from deploy.observability.pages.service import attained
+from deploy.observability.pages.objectives import attained
 from deploy.observability.panels import (
     Column,
     Look,
@@ -25,6 +25,7 @@ from deploy.observability.promql import (
     quantile,
     rate,
     renamed,
+    sums,
     total,
 )
 from service.telemetry import contract
@@ -164,9 +165,9 @@ def _load() -> Row:
             ),
             lines(
                 "Open, waiting and running",
-                "Requests that gateways have (open, in line, held), and those in the engines'"
-                " batches. The first growing without end: more is asked than is served, and"
-                " latencies of this run depend on its length.",
+                "Requests that gateways have (open, in line, held) of all pools, whichever model is"
+                " chosen, and those in the engines' batches. The first growing without end: more is"
+                " asked than is served, and latencies of this run depend on its length.",
                 "short",
                 [
                     Query(_asked(), "asked for"),
@@ -195,8 +196,8 @@ def _load() -> Row:
                 " asks for: the run measured something else than it says.",
                 "short",
                 [
-                    Query(_length(vllm.PROMPT_TOKENS), "prompt"),
-                    Query(_length(vllm.GENERATION_TOKENS), "answer"),
+                    Query(_length(vllm.PROMPT_LENGTH), "prompt"),
+                    Query(_length(vllm.GENERATION_LENGTH), "answer"),
                 ],
             ),
         ),
@@ -212,8 +213,9 @@ def _input() -> Expr:
 
 
 def _length(asked: Metric) -> Expr:
-    finished = total(rate(vllm.FINISHED, model_name="$model"))
-    return total(rate(asked, model_name="$model")) / finished.above(0)
+    # By what each request had: tokens come long before the end of theirs.
+    finished = total(rate(asked, model_name="$model"))
+    return total(sums(asked, model_name="$model")) / finished.above(0)
 
 
 PAGE: Final = Page(

@@ -23,9 +23,11 @@ from deploy.observability.promql import (
     RANGE,
     Asked,
     Expr,
+    Value,
     gauge,
     highest,
     mean,
+    of,
     quantile,
     rate,
     sums,
@@ -40,8 +42,19 @@ REPLICA: Final = choice(
 ENGINE: Final = choice("engine", "Engine's pod", vllm.RUNNING, "pod", model_name="$model")
 
 _ONE: Final = ("namespace", "pod")
+_GATEWAY: Final = ("pod", "instance")
 _ITS: Final = {"model_name": "$model", "pod": "$engine"}
 _COLORS: Final = {"up": GREEN, "trial": BLUE, "ejected": YELLOW, "down": RED, "stalled": "purple"}
+
+
+def seen(**given: Value) -> Expr:
+    """How many replicas a pool has in some states, as the gateway sees it that sees most of them.
+
+    Every gateway counts all of them, and gateways differ for seconds: the most of each state, added
+    up, would count a replica twice that is `up` to one gateway and `trial` to another.
+    """
+    each = total(gauge(contract.REPLICAS, **given), "namespace", "pool", *_GATEWAY)
+    return highest(each, "namespace", "pool")
 
 
 def _now(one: Metric) -> Expr:
@@ -69,12 +82,13 @@ def _states() -> Row:
         (
             lines(
                 "Replicas by state",
-                "As the gateways see them. `ejected` failed requests or was not reached, `down`"
-                " failed its checks, `stalled` runs requests and produces nothing. Anything but"
-                " `up` that stays: `gptoss upstreams` in a gateway says why.",
+                "As the gateways see them, on average: a half is a replica about which two differ."
+                " `ejected` failed requests or was not reached, `down` failed its checks, `stalled`"
+                " runs requests and produces nothing. Anything but `up` that stays:"
+                " `gptoss upstreams` in a gateway says why.",
                 "short",
                 [Query(_by_state(), "{{pool}}, {{state}}")],
-                Look(stacked=True, decimals=0),
+                Look(stacked=True, decimals=1),
             ),
             bars(
                 "State of each",
@@ -98,21 +112,24 @@ def _states() -> Row:
 
 
 def _by_state() -> Expr:
-    return total(
-        highest(gauge(contract.REPLICAS, pool="$pool"), "namespace", "pool", "state"),
-        "pool",
-        "state",
-    )
+    # Of averages the stack is as high as there are replicas; of highest ones it would be higher.
+    each = mean(gauge(contract.REPLICAS, pool="$pool"), "namespace", "pool", "state")
+    return total(each, "pool", "state")
 
 
 def _outs() -> Expr:
     # Each gateway takes it out for itself, at about the same time.
     outs = rate(contract.REPLICA_OUTS, "5m", pool="$pool")
-    return highest(outs, "pool", "reason") * 300
+    each = highest(outs, "namespace", "pool", "reason")
+    return total(each, "pool", "reason") * 300
 
 
 def _imbalance(asked: contract.Family) -> Expr:
-    each = total(gauge(asked, pool="$pool", replica="$replica"), "namespace", "pool", "replica")
+    key = ("namespace", "pool", "replica")
+    chosen = {"pool": "$pool", "replica": "$replica"}
+    works = highest(gauge(contract.REPLICA_STATE, state=("up", "trial"), **chosen), *key).above(0)
+    # One that is out has no work, and would make the others seem overloaded.
+    each = of(total(gauge(asked, **chosen), *key), works, *key)
     return highest(each, "namespace", "pool") / mean(each, "namespace", "pool").above(0)
 
 
@@ -134,9 +151,10 @@ def _balance() -> Row:
             ),
             lines(
                 "Most loaded against the average",
-                "Per pool: the replica with the most work, by the average of all. 1 is even. Above"
-                " 2 for long and with a queue: one replica is slow, or one conversation's place is"
-                " overused (service/routing/BALANCING.md). A gap is a time without work.",
+                "Per pool: the replica with the most work, by the average of all that are up. 1 is"
+                " even. Above 2 for long and with a queue: one replica is slow, or one"
+                " conversation's place is overused (service/routing/BALANCING.md). A gap is a time"
+                " without work.",
                 "short",
                 [
                     Query(_imbalance(contract.REPLICA_TOKENS), "{{pool}}: work"),

@@ -3,6 +3,14 @@
 from typing import Final
 
 from deploy.observability.page import MODEL, Page, Row
+from deploy.observability.pages.objectives import (
+    BUDGETS,
+    MODELS,
+    attained,
+    budget_left,
+    failing,
+    failing_early,
+)
 from deploy.observability.panels import (
     BLUE,
     GREEN,
@@ -27,37 +35,21 @@ from deploy.observability.promql import (
     gauge,
     heat,
     highest,
-    increase,
     or_none,
     quantile,
     rate,
     total,
 )
-from deploy.observability.rules.slo import OBJECTIVES
 from service.telemetry import contract
-from service.telemetry.contract import DURATION, ITL, OUTCOMES, REQUESTS, TPOT, TTFT, Family
+from service.telemetry.contract import DURATION, ITL, REQUESTS, TPOT, TTFT, Family
 
-BUDGETS: Final = {one.slo: float(one.budget) for one in OBJECTIVES}
-"""The share of requests that may be bad, in 30 days: those that the alerts go by."""
 WORDS: Final = {
     "availability": "answered",
     "ttft": "first token in time",
     "tpot": "tokens in time",
 }
 
-# Of outcomes, those that are ours to answer for: the list of the contract from the first of them.
-OURS: Final = OUTCOMES[OUTCOMES.index("engine_disconnected") :]
 BROKEN: Final = ("engine_error", "engine_cut", "engine_silent", "shutdown", "other")
-
-
-def attained(slo: str, window: str, *by: str) -> Expr:
-    """The share of good requests."""
-    good = total(increase(contract.SLO_GOOD, window, model="$model", slo=slo), *by)
-    return good / total(increase(contract.SLO_REQUESTS, window, model="$model", slo=slo), *by)
-
-
-def _budget_left(slo: str) -> Expr:
-    return 1 - (1 - attained(slo, "30d")) / BUDGETS[slo]
 
 
 def _steps(slo: str) -> Steps:
@@ -88,17 +80,20 @@ def _objectives() -> Row:
             stat(
                 "Error budget left",
                 "What is left of the failures that the objectives allow in 30 days, whatever time"
-                " is chosen. Below a quarter: no risky rollouts. Below 0: the objective is missed;"
-                " find the days that cost most in the panel of attainment, over 30 days.",
+                " is chosen, of the model that has least. Below a quarter: no risky rollouts. Below"
+                " 0: the objective is missed; find the days in the panel of attainment, over 30"
+                " days. It goes by what rules.yaml records, and needs a Prometheus that keeps 30"
+                " days (its own default is 15): with less it is of what is kept. A model without a"
+                " single failure to spend is left out.",
                 "percentunit",
-                [Query(_budget_left(slo), word, once=True) for slo, word in WORDS.items()],
+                [Query(budget_left(slo), word, once=True) for slo, word in WORDS.items()],
                 Look(((0, YELLOW), (0.25, GREEN)), RED, least=None, most=1, decimals=0),
                 wide=8,
             ),
             stat(
                 "Bounds of good",
-                "Up to which time a first token, and each token after it, counts as good. It is a"
-                " setting of the gateway (`gptoss settings`); two values are gateways that differ.",
+                "Up to which time a first token, and each token after it, counts as good: a setting"
+                " of the gateway (`gptoss settings`). Of gateways that differ, the largest.",
                 "s",
                 [Query(highest(gauge(contract.SLO_BOUND), "slo"), "{{slo}}")],
                 Look(low=BLUE),
@@ -127,28 +122,22 @@ def _objectives() -> Row:
 
 
 def _model_columns() -> list[Column]:
-    asked = {"model": ("$model")}
     objectives = [
         Column(
             word.capitalize(), attained(slo, "$__range", "model"), "percentunit", _steps(slo), RED
         )
         for slo, word in WORDS.items()
     ]
-    requests = total(rate(REQUESTS, "$__range", model="$model"), "model")
+    requests = total(rate(REQUESTS, "$__range", model=MODELS), "model")
     return [
         Column("Requests", requests, "reqps"),
         *objectives,
-        Column("TTFT p95", _over_range(TTFT, **asked), "s"),
+        Column("TTFT p95", quantile(0.95, TTFT, "model", window="$__range", model=MODELS), "s"),
     ]
-
-
-def _over_range(asked: Family, **given: str) -> Expr:
-    return quantile(0.95, asked, "model", window="$__range", **given)
 
 
 def _traffic() -> Row:
     everything = total(rate(REQUESTS, model="$model"), "model")
-    ours = total(rate(REQUESTS, model="$model", outcome=OURS), "model")
     return Row(
         "Requests and how they end",
         (
@@ -171,11 +160,16 @@ def _traffic() -> Row:
             ),
             lines(
                 "Failures that are ours",
-                "Share of requests that ended by a fault of engines or gateways, by model. Above"
-                " the line the availability objective is being missed: the next panel says"
-                " which fault.",
+                "Share of requests that ended by a fault of engines or gateways, by model, of those"
+                " that the availability objective is about: what quotas refused, bad requests and"
+                " clients that left are not counted. `before its model was known` is of all"
+                " requests. Above the line the objective is being missed: the next panel says which"
+                " fault.",
                 "percentunit",
-                [Query(or_none(ours, everything) / everything, "{{model}}")],
+                [
+                    Query(failing(), "{{model}}"),
+                    Query(failing_early(), "before its model was known"),
+                ],
                 Look(((BUDGETS["availability"], RED),)),
             ),
             lines(
@@ -297,7 +291,7 @@ def _latency() -> Row:
 
 
 def _heat(title: str, asked: Family, bad: str) -> Panel:
-    description = f"How many were in each span of time. What to look for: {bad}."
+    description = f"How many a second took how long. What to look for: {bad}."
     return heatmap(title, description, "s", heat(asked, model="$model"))
 
 

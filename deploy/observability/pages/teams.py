@@ -1,7 +1,9 @@
 """Teams: what they use of what they may, what they were refused, and what it costs."""
 
+from collections.abc import Mapping
 from typing import Final
 
+from deploy.observability import vllm
 from deploy.observability.page import MODEL, Page, Row, choice, typed
 from deploy.observability.panels import (
     GREEN,
@@ -20,24 +22,41 @@ from deploy.observability.panels import (
 from deploy.observability.promql import (
     RANGE,
     RATE,
+    STEP,
     Expr,
     Not,
-    averaged,
+    Value,
     gauge,
     highest,
     increase,
+    integral,
+    least,
     number,
     or_none,
     rate,
+    renamed,
     slope,
     total,
 )
 from service.telemetry import contract
-from service.telemetry.contract import ADMITTED, NONE, REFUSED, TOKENS_CHARGED
+from service.telemetry.contract import (
+    ADMITTED,
+    NONE,
+    OUTCOMES,
+    REFUSED,
+    REQUESTS,
+    TOKENS_CHARGED,
+)
 
 BUDGETS: Final = ("day", "month")
 SPENT: Final = ("prompt", "completion")
 """The two kinds of tokens of which the others are a part."""
+
+# Of outcomes those of requests that the service was to answer: not of what clients did wrong.
+_SERVICE: Final = (
+    *("ok", "client_gone", "client_stalled"),
+    *OUTCOMES[OUTCOMES.index("insufficient_quota") :],
+)
 
 TEAM: Final = choice("team", "Team", ADMITTED, "team")
 GPUS: Final = typed(
@@ -51,12 +70,18 @@ _THIS: Final = page_link("Only this team", "gptoss-teams", team="${__field.label
 _FILLING: Final = Look(((0.8, YELLOW), (0.95, RED)), most=1, links=(_THIS,))
 
 
+# Each installation has teams and limits of its own, and all its gateways say the same of them.
+_ONE: Final = ("namespace", "team")
+_ENGINE: Final = ("namespace", "pod", "instance")
+_SPENT: Final[Mapping[str, Value]] = {"model": "$model", "kind": SPENT}
+
+
 def _quota(which: contract.Family) -> Expr:
-    return highest(gauge(which, team="$team"), "team", "limit")
+    return highest(gauge(which, team="$team"), "namespace", "team", "limit")
 
 
 def _budget(which: contract.Family, kind: str) -> Expr:
-    return highest(gauge(which, team="$team", limit=kind), "team")
+    return highest(gauge(which, team="$team", limit=kind), *_ONE)
 
 
 def _left(kind: str) -> Expr:
@@ -68,8 +93,9 @@ def _left(kind: str) -> Expr:
 
 def _exhausted(kind: str) -> Expr:
     """Seconds until it is gone, at the pace of the last half hour. None where nothing is used."""
-    pace = highest(slope(contract.QUOTA_USED, "30m", team="$team", limit=kind), "team").above(0)
-    return _left(kind) / pace
+    pace = highest(slope(contract.QUOTA_USED, "30m", team="$team", limit=kind), *_ONE).above(0)
+    # More than all may be used: requests may use more than they reserved.
+    return least(_left(kind), 0) / pace
 
 
 def _used() -> Expr:
@@ -178,32 +204,51 @@ def _refusals() -> Row:
 
 
 def _share_refused(refused: Expr, admitted: Expr) -> Expr:
-    none = or_none(refused, admitted)
-    return none / (admitted + none)
+    # A team may never have been refused, or never admitted: the latter is who needs this panel.
+    no, yes = or_none(refused, admitted), or_none(admitted, refused)
+    return no / (yes + no).above(0)
 
 
-def tokens(window: str = RATE) -> Expr:
+def tokens() -> Expr:
     """A team's tokens a second."""
-    return total(rate(TOKENS_CHARGED, window, model="$model", kind=SPENT, team="$team"), "team")
+    return total(rate(TOKENS_CHARGED, model="$model", kind=SPENT, team="$team"), "team")
 
 
-def _all_tokens(window: str) -> Expr:
-    return total(rate(TOKENS_CHARGED, window, model="$model", kind=SPENT))
+def _share_of_tokens() -> Expr:
+    everyone = total(increase(TOKENS_CHARGED, RANGE, **_SPENT))
+    its = total(increase(TOKENS_CHARGED, RANGE, team="$team", **_SPENT), "team")
+    return its / everyone.above(0)
 
 
-def _replicas_in_use() -> Expr:
-    """Replicas that are up. Every gateway sees all of them."""
-    up = gauge(contract.REPLICAS, state="up")
-    return total(highest(up, "namespace", "pool"))
+def _replicas() -> Expr:
+    """Engines that answer Prometheus, by model. No metric of gateways says which model a pool has,
+    so they go by their own name of it."""
+    each = number(gauge(vllm.RUNNING, model_name="$model"), *_ENGINE, "model_name")
+    by_name = number(each, "namespace", "model_name")
+    return total(renamed(by_name, "model_name", "model"), "namespace", "model")
+
+
+def _split(used: Expr, of_teams: Expr, of_all: Expr) -> Expr:
+    """What models occupy, by team: each model's among those who used that model."""
+    by_model = ("namespace", "model")
+    share = total(of_teams, *by_model, "team") / total(of_all, *by_model).above(0)
+    return total((share * used).times("$gpus"), "team")
 
 
 def _gpus_now() -> Expr:
-    return (tokens() / _all_tokens(RATE) * _replicas_in_use()).times("$gpus")
+    return _split(
+        _replicas(),
+        rate(TOKENS_CHARGED, RATE, team="$team", **_SPENT),
+        rate(TOKENS_CHARGED, RATE, **_SPENT),
+    )
 
 
 def _gpu_seconds() -> Expr:
-    used = averaged(_replicas_in_use()).times("$__range_s")
-    return (tokens(RANGE) / _all_tokens(RANGE) * used).times("$gpus")
+    return _split(
+        integral(_replicas()),
+        increase(TOKENS_CHARGED, RANGE, team="$team", **_SPENT),
+        increase(TOKENS_CHARGED, RANGE, **_SPENT),
+    )
 
 
 def _cost() -> Row:
@@ -212,17 +257,20 @@ def _cost() -> Row:
         (
             table(
                 "Bill of the chosen time",
-                "Tokens by kind, and GPU-seconds: the team's share of all prompt and completion"
-                " tokens, times the GPUs of all replicas that were up, idle time included. Bills"
-                " are made of the ledger (`gptoss usage`); more than a percent apart, see"
-                " unaccounted tokens on Gateway.",
+                "Tokens by kind, and GPU-seconds: of each model chosen, the team's share of its"
+                " prompt and completion tokens, times the GPUs of its engines that answered,"
+                " idle time included. Engines are looked at every"
+                f" {STEP} s: each that comes or goes may count that much too much or too little. A"
+                " model that nobody used, or that engines call otherwise than clients do, is in"
+                " nobody's GPU-seconds. Bills are made of the ledger (`gptoss usage`); more than a"
+                " percent apart, see unaccounted tokens on Gateway.",
                 {"team": "Team"},
                 [
                     *(
                         Column(f"{kind.capitalize()} tokens", _counted(kind), "short", decimals=2)
                         for kind in contract.TOKENS
                     ),
-                    Column("Share of tokens", tokens(RANGE) / _all_tokens(RANGE), "percentunit"),
+                    Column("Share of tokens", _share_of_tokens(), "percentunit"),
                     Column("GPU-seconds", _gpu_seconds(), "s"),
                 ],
                 {"team": (_ITS_PAGE,)},
@@ -238,9 +286,9 @@ def _cost() -> Row:
             ),
             lines(
                 "GPUs by team",
-                "The GPUs in use, split as tokens are. Set `GPUs per replica` above. It is a rule"
-                " for sharing costs: a completion token costs more than a prompt's, and a cached"
-                " one next to nothing, so compare only teams of like use.",
+                "The GPUs of each model's engines, split as its tokens are. Set `GPUs per replica`"
+                " above. It is a rule for sharing costs: a completion token costs more than a"
+                " prompt's, and a cached one next to nothing, so compare only teams of like use.",
                 "short",
                 [Query(_gpus_now(), "{{team}}")],
                 Look(stacked=True, links=(_THIS,)),
@@ -254,11 +302,14 @@ def _counted(kind: str) -> Expr:
     return total(increase(TOKENS_CHARGED, model="$model", kind=kind, team="$team"), "team")
 
 
-def _jain() -> Expr:
-    """1 where all that ask get alike; 1/n where one of n gets everything."""
-    asked = rate(TOKENS_CHARGED, model="$model", kind=SPENT, team=Not(NONE))
-    each = total(asked, "team")
-    return total(each).squared() / (number(each.above(0)) * total(each.squared()))
+def _jain(window: str) -> Expr:
+    """1 where all that ask get alike; 1/n where one of n gets everything. Who asked and got nothing
+    is one of them: admitted or refused, a request counts as asked when it ends."""
+    given: Mapping[str, Value] = {"model": "$model", "team": Not(NONE)}
+    got = total(increase(TOKENS_CHARGED, window, kind=SPENT, **given), "team")
+    asked = total(increase(REQUESTS, window, outcome=_SERVICE, **given), "team")
+    each = or_none(got.above(0), asked.above(0))
+    return total(each).squared() / (number(each) * total(each.squared()).above(0))
 
 
 def _fairness() -> Row:
@@ -270,20 +321,21 @@ def _fairness() -> Row:
         (
             stat(
                 "Fairness",
-                "Jain's index of the tokens a second of all teams that ask: 1 is alike, 1/n is that"
-                " one of n teams has everything. Low is bad only while there is a queue"
-                " (Capacity): then set limits or weights of the team that has most.",
+                "Jain's index of the tokens of all teams that asked in the chosen time, also of"
+                " those that got nothing: 1 is alike, 1/n is that one of n teams has everything."
+                " Low is bad only while there is a queue (Capacity): then set limits or weights of"
+                " the team that has most. Where nobody got anything there is none.",
                 "short",
-                [Query(_jain())],
+                [Query(_jain(RANGE), once=True)],
                 Look(((0.3, YELLOW), (0.6, GREEN)), RED, most=1, decimals=2),
                 wide=6,
             ),
             lines(
                 "Fairness over time",
-                "The same over time. A fall together with other teams' attainment (beside this)"
-                " says that one team's load is felt by others.",
+                "The same over ten minutes each. A fall together with other teams' attainment"
+                " (beside this) says that one team's load is felt by others.",
                 "short",
-                [Query(_jain(), "Jain's index")],
+                [Query(_jain("10m"), "Jain's index")],
                 Look(most=1),
                 wide=6,
             ),
@@ -293,7 +345,7 @@ def _fairness() -> Row:
                 " others: its prompts or answers are longer, or its limits make it wait. All at"
                 " once: Service.",
                 "percentunit",
-                [Query(good / counted, "{{team}}, {{slo}}")],
+                [Query(or_none(good, counted) / counted.above(0), "{{team}}, {{slo}}")],
                 Look(most=1, links=(_THIS,)),
                 wide=12,
             ),

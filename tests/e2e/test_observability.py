@@ -235,14 +235,14 @@ def test_engines_that_are_gone(site: Site, report: Report) -> None:
         killed.signal_all(signal.SIGKILL)
         killed.ended()
         down, unready = site.pages("PoolDown", 30), site.pages("GatewaysUnready", 30)
-        burning = site.pages("AvailabilityBudgetBurn", 60)
+        burning, failing = site.pages("AvailabilityBudgetBurn", 60), site.pages("ModelFailing", 60)
         frozen.signal_all(signal.SIGCONT)
         killed.start()
         cleared = [
             site.clears(name, 240)
-            for name in ("PoolDown", "GatewaysUnready", "AvailabilityBudgetBurn")
+            for name in ("PoolDown", "GatewaysUnready", "AvailabilityBudgetBurn", "ModelFailing")
         ]
-        fired = f"{down:.1f}, {unready:.1f} and {burning:.1f}"
+        fired = f"{down:.1f}, {unready:.1f}, {burning:.1f} and {failing:.1f}"
         report(f"fired after {fired} s, cleared after {cleared}")
     assert load.failed
 
@@ -256,14 +256,15 @@ def test_engines_that_are_slow(site: Site, report: Report) -> None:
         report(f"fired after {ttft:.1f} and {tpot:.1f} s, cleared after {cleared}")
 
 
-def test_a_ledger_that_has_no_room(site: Site, report: Report) -> None:
-    """The database is away for longer than there is room."""
+def test_a_database_that_is_away(site: Site, report: Report) -> None:
+    """For longer than the ledger has room, and teams and keys are new enough."""
     with site.load(clients=8, tokens=4) as load:
         load.more(5)
         site.postgres.freeze()
-        fired = site.pages("RecordsLost", 90)
+        old, lost = site.pages("SnapshotOld", 60), site.pages("RecordsLost", 90)
         site.postgres.thaw()
-        report(f"fired after {fired:.1f} s, cleared after {site.clears('RecordsLost'):.1f}")
+        cleared = [site.clears(name) for name in ("SnapshotOld", "RecordsLost")]
+        report(f"fired after {old:.1f} and {lost:.1f} s, cleared after {cleared}")
 
 
 def test_a_gateway_that_is_gone(site: Site, report: Report) -> None:
@@ -272,6 +273,22 @@ def test_a_gateway_that_is_gone(site: Site, report: Report) -> None:
     fired = site.pages("GatewayDown", 20)
     gateway.start()
     report(f"fired after {fired:.1f} s, cleared after {site.clears('GatewayDown'):.1f}")
+
+
+def test_a_gateway_that_ends_again_and_again(site: Site, report: Report) -> None:
+    for _ in range(2):
+        _restart(site)
+    fired = site.pages("GatewaysRestart", 20)
+    report(f"fired after {fired:.1f} s, cleared after {site.clears('GatewaysRestart'):.1f}")
+
+
+def _restart(site: Site) -> None:
+    """Kill the gateway and start it, so that Prometheus has seen it."""
+    site.engines.gateway.kill()
+    killed = time.time()
+    site.engines.gateway.start()
+    seen = f'process_start_time_seconds{{pod="{sites.GATEWAY}"}} > {killed - 1}'
+    until(lambda: bool(site.prometheus.query(seen)), 20)
 
 
 def test_each_alert_that_wakes_somebody_was_tried() -> None:

@@ -25,6 +25,7 @@ needs_promtool: Final = pytest.mark.skipif(
 
 NAMESPACE: Final = "gptoss"
 GATEWAYS: Final = ("gateway-0", "gateway-1")
+MODEL: Final = "gpt-oss-120b"
 
 Labels = Mapping[str, str]
 Series = Mapping[str, str]
@@ -46,6 +47,11 @@ def gateway(
         target = gateway_target(pod) | labels
         found |= series(f"gptoss_gateway_{short}", values, **target)
     return found
+
+
+def info(values: str, pods: Sequence[str] = GATEWAYS) -> dict[str, str]:
+    """What each gateway always has."""
+    return gateway("info", values, pods, version="0.1.0")
 
 
 def gateway_target(pod: str) -> dict[str, str]:
@@ -73,6 +79,41 @@ def engine_target(number: int) -> dict[str, str]:
         "instance": f"engine-{number}:8100",
         "job": f"{NAMESPACE}/gptoss-engine-h100",
     }
+
+
+def page(**labels: str) -> Labels:
+    """Labels of an alert that wakes somebody."""
+    return {"severity": "page", "namespace": NAMESPACE, **labels}
+
+
+def ticket(**labels: str) -> Labels:
+    """Labels of one that does not."""
+    return {"severity": "ticket", "namespace": NAMESPACE, **labels}
+
+
+def of_gateway(number: int) -> dict[str, str]:
+    """Labels of an alert about one."""
+    pod = f"gateway-{number}"
+    return {"pod": pod, "instance": f"{pod}:8001"}
+
+
+def of_engine(number: int) -> dict[str, str]:
+    """Labels of an alert about one."""
+    return {"pod": f"engine-{number}", "instance": f"engine-{number}:8100", "model_name": MODEL}
+
+
+def pool(up: str = "0x30", trial: str = "0x30", down: str = "0x30") -> dict[str, str]:
+    """A pool as both gateways see it."""
+    counts = {"up": up, "trial": trial, "down": down, "ejected": "0x30", "stalled": "0x30"}
+    found: dict[str, str] = {}
+    for state, values in counts.items():
+        found |= gateway("replicas", values, pool="h100", state=state)
+    return found
+
+
+def turned(before: int, after: int) -> str:
+    """A counter's steps of five minutes: for a day, and since then."""
+    return f"0+{before}x290 {before * 291}+{after}x60"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from deploy.observability.rules.alert import Alert
 from deploy.observability.rules.slo import BURNS, OBJECTIVES, Burn, Objective
 from service.telemetry import contract
 from tests.observability import catalog, queries, selectors
-from tests.observability.alert_cases import CASES, LONG, MODEL
+from tests.observability.alert_cases import CASES, LONG
 from tests.observability.rule_tests import (
+    MODEL,
     NAMESPACE,
     Case,
     engine_target,

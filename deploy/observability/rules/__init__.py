@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from deploy.observability.rules import causes, missing, slo, symptoms, upkeep
+from deploy.observability.rules import causes, missing, redundancy, slo, symptoms, upkeep
 from deploy.observability.rules.alert import Alert, Recording
 
 FILES: Final = (Path("deploy/observability/rules.yaml"), Path("helm/gptoss/files/rules.yaml"))
@@ -14,7 +14,7 @@ RUNBOOKS: Final = Path("deploy/observability/runbooks")
 
 _HEADING: Final = """\
 # Made by `python -m deploy.observability` from deploy/observability/rules: leave as it is.
-# Runbooks: deploy/observability/runbooks; links are prefixed by RUNBOOKS in rules/alert.py.
+# Links are paths within this repository and Grafana: deploy/observability/README.md, "Links".
 """
 
 # Others go by Prometheus's own. Less often than every 5 minutes their values would come and go.
@@ -29,7 +29,7 @@ def groups() -> tuple[Group, ...]:
         ("gptoss-days", tuple(slo.recordings(slo.SLOW))),
         ("gptoss-objectives", (*slo.recordings(slo.QUICK), *slo.alerts())),
         ("gptoss-symptoms", symptoms.ALERTS),
-        ("gptoss-causes", (*causes.ALERTS, *upkeep.ALERTS)),
+        ("gptoss-causes", (*redundancy.ALERTS, *causes.ALERTS, *upkeep.ALERTS)),
         ("gptoss-missing", tuple(missing.alerts())),
     )
 

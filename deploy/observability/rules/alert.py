@@ -6,8 +6,8 @@ from enum import StrEnum
 from typing import Final
 
 RUNBOOKS: Final = "deploy/observability/runbooks"
-"""Where runbooks are, without a slash at the end. In this repository, until it has a home: put the
-address there at which people read it, and make the rules anew."""
+"""Where runbooks are in this repository. The address at which people read it is put before that by
+the chart (`monitoring.runbooksUrl`), or by Alertmanager (README, Links)."""
 
 
 class Severity(StrEnum):

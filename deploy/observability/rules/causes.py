@@ -24,17 +24,31 @@ _PREEMPTIONS: Final = Alert(
 _REJECTIONS: Final = Alert(
     "EngineQueueFull",
     Severity.TICKET,
-    "sum by (namespace, model_name, reason) (increase(vllm:admission_rejections_total[10m])) > 0",
-    "5m",
+    # For longer than the window: one burst is none.
+    "sum by (namespace, model_name, reason) (increase(vllm:admission_rejections_total[5m])) > 0",
+    "10m",
     "Engines of {{ $labels.model_name }} refuse requests ({{ $labels.reason }})",
-    "{{ $value | humanize }} requests in ten minutes were refused with 503 by engines in"
+    "{{ $value | humanize }} requests in five minutes were refused with 503 by engines in"
     " {{ $labels.namespace }}. Gateways should hold requests in their own, fair line before that"
     " happens: look first whether `slots` is above max-num-seqs, or somebody calls engines"
     " directly.",
     "gptoss-capacity",
 )
 
-_WAITING: Final = Alert(
+_IN_LINE: Final = Alert(
+    "CapacityWaitGrowing",
+    Severity.TICKET,
+    "min_over_time(sum by (namespace, pool) (gptoss_gateway_queue_waiting)[15m:1m]) > 0",
+    "5m",
+    "Requests for pool {{ $labels.pool }} wait in line all the time",
+    "At least {{ $value }} requests were in line in gateways of {{ $labels.namespace }} whenever"
+    " one looked, for 15 minutes: demand is above supply. When the line is full, requests get 503."
+    " Look at the headroom first; then add replicas, or lower the limits of who asks most.",
+    "gptoss-capacity",
+    labels={"line": "gateway"},
+)
+
+_IN_ENGINES: Final = Alert(
     "CapacityWaitGrowing",
     Severity.TICKET,
     lines(
@@ -50,6 +64,7 @@ _WAITING: Final = Alert(
     " minutes, and their number grew by more than 5 in that time: demand is above supply. Look at"
     " the headroom first; then add replicas, or lower the limits of who asks most.",
     "gptoss-capacity",
+    labels={"line": "engine"},
 )
 
 _HITS = (
@@ -99,22 +114,25 @@ _TRUNCATED: Final = Alert(
     "gptoss-service",
 )
 
+# Of those that work: an idle one has no latency, and would count as the fastest.
 _P95 = (
-    f"histogram_quantile(0.95, sum by ({_ENGINE}, le)"
-    " (rate(vllm:inter_token_latency_seconds_bucket[15m])))"
+    f"(histogram_quantile(0.95, sum by ({_ENGINE}, job, le)"
+    " (rate(vllm:inter_token_latency_seconds_bucket[15m]))) > 0)"
 )
+_PEERS = "namespace, job, model_name"
 _SLOW: Final = Alert(
     "ReplicaSlow",
     Severity.TICKET,
-    # Only from three on: the median of two lies between them.
+    # Only from three on: the median of two lies between them. Of one job: pools may differ.
     lines(
-        f"{_P95} > on (namespace, model_name) group_left ()",
-        f"  2 * quantile by (namespace, model_name) (0.5, {_P95})",
+        f"{_P95} > on ({_PEERS}) group_left ()",
+        f"  2 * quantile by ({_PEERS}) (0.5, {_P95})",
+        f"and on ({_PEERS}) count by ({_PEERS}) ({_P95}) > 2",
         f"and on ({_ENGINE})",
         f"sum by ({_ENGINE}) (increase(vllm:inter_token_latency_seconds_count[15m])) > 1000",
     ),
     "15m",
-    "{{ $labels.pod }} {{ $labels.instance }} is slower than others of {{ $labels.model_name }}",
+    "{{ $labels.pod }} {{ $labels.instance }} is slower than others of {{ $labels.job }}",
     "Its p95 between two tokens is {{ $value | humanizeDuration }}, more than twice the median of"
     " the replicas in {{ $labels.namespace }}. Look first at its GPU (clocks, throttling, XID) and"
     " for others on its machine; then restart it elsewhere.",
@@ -161,7 +179,8 @@ _XID: Final = Alert(
 ALERTS: Final = (
     _PREEMPTIONS,
     _REJECTIONS,
-    _WAITING,
+    _IN_LINE,
+    _IN_ENGINES,
     _PREFIX,
     _TRUNCATED,
     _SLOW,

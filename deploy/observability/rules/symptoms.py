@@ -8,19 +8,35 @@ _DOWN: Final = Alert(
     "GatewayDown",
     Severity.PAGE,
     # Each installation by itself, for a day after it was last seen; and where there never was one,
-    # by `absent`, for a sum over nothing is nothing and would say nothing.
+    # by `absent_over_time`, for a sum over nothing is nothing and would say nothing.
     lines(
         "(",
         "  count by (namespace) (last_over_time(gptoss_gateway_info[1d]))",
         "  unless on (namespace) count by (namespace) (gptoss_gateway_info)",
         ")",
-        "or absent(last_over_time(gptoss_gateway_info[1d]))",
+        "or absent_over_time(gptoss_gateway_info[1d])",
     ),
     "2m",
     "No gateway of {{ $labels.namespace }} exports anything",
     "Prometheus has metrics of 0 gateways: all are down, or are not scraped any more. Ask one for"
     " an answer first; if it gives one, mend the scraping. After an uninstallation: silence this"
     " for a day.",
+    "gptoss-gateway",
+)
+
+_RESTARTS = (
+    "changes(process_start_time_seconds[30m])"
+    " and on (namespace, pod, instance) last_over_time(gptoss_gateway_info[30m])"
+)
+_CRASHING: Final = Alert(
+    "GatewaysRestart",
+    Severity.PAGE,
+    # What is scraped between two crashes looks well. One gateway that stays up keeps this silent.
+    f"min by (namespace) ({_RESTARTS}) > 1",
+    "1m",
+    "Every gateway of {{ $labels.namespace }} ends and begins again",
+    "Each has started anew {{ $value }} times or more in 30 minutes, and each time cut what it was"
+    " answering. Look first at how the last one ended: out of memory, or the log's last lines.",
     "gptoss-gateway",
 )
 
@@ -40,18 +56,16 @@ _POOL: Final = Alert(
     "PoolDown",
     Severity.PAGE,
     # A pool of which gateways know no replica at all may be scaled to none. It is down if requests
-    # fail for want of an engine: where none is ready the DNS has no addresses.
+    # fail for want of an engine, or wait for one longer than a start takes: where none is ready the
+    # DNS has no addresses.
     lines(
         'max by (namespace, pool) (gptoss_gateway_replicas{state=~"up|trial"}) == 0',
         "and on (namespace, pool) (",
         "  sum by (namespace, pool) (gptoss_gateway_replicas) > 0",
         "  or",
-        "  max by (namespace, pool) (gptoss_gateway_queue_held) > 0",
+        "  max by (namespace, pool) (min_over_time(gptoss_gateway_queue_held[10m])) > 0",
         "  or",
-        "  sum by (namespace, pool) (gptoss_gateway_replicas)",
-        "  and on (namespace) sum by (namespace) (",
-        '    increase(gptoss_gateway_requests_total{outcome="engine_unavailable"}[5m])',
-        "  ) > 0",
+        "  sum by (namespace, pool) (increase(gptoss_gateway_unserved_total[5m])) > 0",
         ")",
     ),
     "2m",
@@ -61,6 +75,27 @@ _POOL: Final = Alert(
     " fallback. `gptoss upstreams` in a gateway's container says why.",
     "gptoss-replicas",
     ("namespace", "pool"),
+)
+
+_ASKED = "sum by (namespace, model) (increase(gptoss_gateway_slo_{}_total{{{}}}[15m]))"
+_OF_AVAILABILITY = 'slo="availability"'
+_FAILING: Final = Alert(
+    "ModelFailing",
+    Severity.PAGE,
+    # Budgets need many requests to say something. Of a model that is asked now and then, and never
+    # answers, this does.
+    lines(
+        f"{_ASKED.format('requests', _OF_AVAILABILITY)} > 2",
+        "unless on (namespace, model)",
+        f"{_ASKED.format('good', _OF_AVAILABILITY)} > 0",
+    ),
+    "2m",
+    "No request for {{ $labels.model }} succeeds",
+    "All of the {{ $value | humanize }} requests for {{ $labels.model }} in {{ $labels.namespace }}"
+    " in the last 15 minutes failed. Look first which outcomes they had: errors by kind on the"
+    " dashboard.",
+    "gptoss-service",
+    ("namespace", "model"),
 )
 
 _STALLED_SEEN: Final = Alert(
@@ -121,4 +156,27 @@ _LOST: Final = Alert(
     "gptoss-gateway",
 )
 
-ALERTS: Final = (_DOWN, _UNREADY, _POOL, _STALLED_SEEN, _STALLED_SAID, _LIMITER, _LOST)
+_OLD: Final = Alert(
+    "SnapshotOld",
+    Severity.PAGE,
+    "min by (namespace) (gptoss_gateway_snapshot_age_seconds) > 120",
+    "1m",
+    "All gateways of {{ $labels.namespace }} decide by old teams and keys",
+    "None has reached the database for {{ $value | humanizeDuration }} (more than 120 s). After"
+    " GPTOSS_DATABASE__SNAPSHOT_MAX_AGE (300 s) all are unready, and nobody gets an answer. Look"
+    " first whether the database answers: `gptoss db status`.",
+    "gptoss-gateway",
+)
+
+ALERTS: Final = (
+    _DOWN,
+    _CRASHING,
+    _UNREADY,
+    _POOL,
+    _FAILING,
+    _STALLED_SEEN,
+    _STALLED_SAID,
+    _LIMITER,
+    _OLD,
+    _LOST,
+)

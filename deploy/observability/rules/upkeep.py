@@ -53,10 +53,11 @@ _LEAVING: Final = Alert(
 _RETRIES: Final = Alert(
     "RetriesRefused",
     Severity.TICKET,
-    "sum by (namespace, pool) (increase(gptoss_gateway_retries_refused_total[10m])) > 0",
-    "5m",
+    # For longer than the window: one burst is none.
+    "sum by (namespace, pool) (increase(gptoss_gateway_retries_refused_total[5m])) > 0",
+    "10m",
     "The retry budget of pool {{ $labels.pool }} is spent",
-    "{{ $value | humanize }} retries in ten minutes were not made, for more than"
+    "{{ $value | humanize }} retries in five minutes were not made, for more than"
     " GPTOSS_ROUTING__RETRY_RATIO of requests in {{ $labels.namespace }} fail at their first"
     " replica: these clients got the error. Look first which replica fails: `gptoss upstreams`.",
     "gptoss-replicas",
@@ -75,6 +76,26 @@ _FLAPPING: Final = Alert(
     " prefix cache. Look first which one and why: the gateways' log, `gptoss upstreams`.",
     "gptoss-replicas",
     ("namespace", "pool"),
+)
+
+_LATE = 'increase(gptoss_gateway_quota_store_errors_total{kind=~"slow|failed"}[10m])'
+_STORE: Final = Alert(
+    "QuotaStoreErrors",
+    Severity.TICKET,
+    # That it is gone altogether is another alert: LimiterBackendDown.
+    lines(
+        f"sum by (namespace) ({_LATE})",
+        "/ sum by (namespace) (increase(gptoss_gateway_quota_store_seconds_count[10m])) > 0.01",
+        "and",
+        f"sum by (namespace) ({_LATE}) > 10",
+    ),
+    "5m",
+    "The quota store of {{ $labels.namespace }} is late, or answers with errors",
+    "{{ $value | humanizePercentage }} of calls in ten minutes took longer than"
+    " GPTOSS_QUOTA__TIMEOUT or got an error (more than 1%). Those that were late were decided by"
+    " each gateway alone, so that limits are kept less well; those with errors got 503. Look first"
+    " which of both it is: gateway, stores.",
+    "gptoss-gateway",
 )
 
 _LEDGER: Final = Alert(
@@ -137,28 +158,27 @@ _LAG: Final = Alert(
 )
 
 # Engines may call a model otherwise than clients do: only the sums over models can be compared.
+# Each gateway follows all engines, and charges its own requests alone. By the rate at each moment:
+# after a rollout no gateway has counted for the whole hour.
 _BOTH = "namespace, kind"
 _COMPUTED = (
-    f"sum by ({_BOTH}) (max by ({_BOTH}, model) (increase(gptoss_gateway_engine_tokens_total[1h])))"
+    f"sum by ({_BOTH}) (max by ({_BOTH}, model) (rate(gptoss_gateway_engine_tokens_total[2m])))"
 )
+_CHARGED = f'sum by ({_BOTH}) (rate(gptoss_gateway_tokens_total{{kind=~"prompt|completion"}}[2m]))'
 _TOKENS: Final = Alert(
     "TokensUnaccounted",
     Severity.TICKET,
-    # Each gateway follows all engines, and charges its own requests alone.
     lines(
-        "(",
-        f"  {_COMPUTED}",
-        f"  - sum by ({_BOTH})"
-        ' (increase(gptoss_gateway_tokens_total{kind=~"prompt|completion"}[1h]))',
-        f") / {_COMPUTED} > 0.05",
-        f"and {_COMPUTED} > 10000",
+        f"avg_over_time(({_COMPUTED} - {_CHARGED})[1h:1m])",
+        f"/ avg_over_time(({_COMPUTED})[1h:1m]) > 0.05",
+        f"and avg_over_time(({_COMPUTED})[1h:1m]) * 3600 > 10000",
     ),
     "30m",
     "{{ $value | humanizePercentage }} of {{ $labels.kind }} tokens are charged to nobody",
     "Engines in {{ $labels.namespace }} computed {{ $value | humanizePercentage }} more in the last"
     " hour than gateways charged (more than 5%). Clients that leave explain a little. Look first"
     " whether somebody calls engines directly, and how answers are settled.",
-    "gptoss-teams",
+    "gptoss-gateway",
 )
 
 _UNNAMED: Final = Alert(
@@ -209,6 +229,7 @@ ALERTS: Final = (
     _LEAVING,
     _RETRIES,
     _FLAPPING,
+    _STORE,
     _LEDGER,
     _SETTLEMENTS,
     _JOURNAL,

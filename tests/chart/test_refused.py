@@ -217,6 +217,15 @@ BY_SCHEMA: dict[str, tuple[Values, str]] = {
     "no time to start": (pool(startupSeconds=5), r"startupSeconds"),
     "an autoscaler of less than one": (defaults(autoscaling={"maxReplicas": 0}), r"maxReplicas"),
     "an interval without a unit": ({"monitoring": {"interval": "15"}}, r"/monitoring/interval"),
+    "a Grafana that is no URL": (
+        {"monitoring": {"grafanaUrl": "grafana:3000"}},
+        r"at '/monitoring/grafanaUrl': 'grafana:3000' does not match pattern",
+    ),
+    "runbooks at no URL": (
+        {"monitoring": {"runbooksUrl": "docs/runbooks"}},
+        r"at '/monitoring/runbooksUrl': 'docs/runbooks' does not match pattern",
+    ),
+    "rules by another word": ({"monitoring": {"rules": "own"}}, r"at '/monitoring/rules': got str"),
 }
 
 TABLE = {**BY_TEMPLATES, **BY_SCHEMA}

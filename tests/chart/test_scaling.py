@@ -4,13 +4,11 @@ import re
 from typing import Any
 
 import pytest
-import yaml
 
 from service.routing import engine_page
 from service.telemetry.contract import FAMILIES
 from tests.chart.pods import pods
 from tests.chart.render import (
-    CHART,
     EVERY_API,
     KEDA,
     MONITORING,
@@ -146,12 +144,6 @@ def test_a_query_names_metrics_that_there_are() -> None:
             names = _named(query["query"])
             assert names
             assert names <= known, names - known
-
-
-def test_rules_reach_the_cluster_as_they_are_in_the_file() -> None:
-    """Helm reads none of their templates. What they say is tried in tests/observability."""
-    (rules,) = some(rendered("minimal"), "PrometheusRule")
-    assert rules.spec == yaml.safe_load((CHART / "files" / "rules.yaml").read_text())
 
 
 def test_a_request_that_waits_for_the_first_engine_is_demand() -> None:

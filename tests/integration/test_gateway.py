@@ -37,10 +37,15 @@ def new_call(engine: FakeEngine) -> Callable[[], Call]:
     return get
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
+def wait_for(
+    condition: Callable[[], bool], seconds: float = 5, seen: Callable[[], object] | None = None
+) -> None:
+    """`seen` is what there is instead, for whoever reads of the failure."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        if time.monotonic() > deadline:
+            there = f": there is {seen()}" if seen else ""
+            raise AssertionError(f"what the test waits for did not happen{there}")
         time.sleep(0.01)
 
 

@@ -243,8 +243,12 @@ def test_over_admission_while_the_store_is_away_stays_within_the_stated_bound(
         assert len(admitted) + len(refused) == len(answers)
         assert limit // 2 <= len(admitted) <= limit + 1
         # The shared counters know of all of it: what is over the limit is a debt.
-        used = TOKENS * (2 + len(admitted))
-        wait_for(lambda: one.get("/v1/quota").json()["team"]["tokens_per_day"]["used"] == used, 10)
+        expected = TOKENS * (2 + len(admitted))
+
+        def used() -> int:
+            return int(one.get("/v1/quota").json()["team"]["tokens_per_day"]["used"])
+
+        wait_for(lambda: used() == expected, 10, lambda: (used(), expected))
 
 
 def test_a_gateway_that_is_killed_gives_its_slots_back_by_itself(

@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test lint unit chart observability images integration e2e cluster helm dashboards format pins clean
+.PHONY: help up test lint unit chart observability loadtest speed images integration e2e cluster helm dashboards format pins clean
 
 help:
 	@echo "make up      serve gpt-oss on this machine (MODEL=, PROFILE=, PORT=, PYTHON=)"
-	@echo "make test    lint, types and all tests (parts: lint unit chart observability integration e2e)"
+	@echo "make test    lint, types and all tests (parts: lint unit chart observability loadtest integration e2e)"
+	@echo "make speed   how fast the load test itself is (on a machine that does nothing else)"
 	@echo "make images  build the container images, bundle them, and test both (root, buildah, skopeo)"
 	@echo "make cluster test the chart on a Kubernetes cluster (KUBECONFIG, or kind)"
 	@echo "make helm    make the chart's schema, README and data anew"
@@ -19,7 +20,7 @@ up:
 	@$(PYTHON) deploy/install.py --profile "$(PROFILE)"
 	@exec $(BIN)/gptoss up $(if $(MODEL),--model "$(MODEL)") $(if $(PROFILE),--profile "$(PROFILE)") $(if $(PORT),--port "$(PORT)")
 
-test: lint unit chart observability integration e2e
+test: lint unit chart observability loadtest integration e2e
 
 # The tests' engine is vLLM's CPU build with the tiny gpt-oss, on whatever machine.
 .PHONY: dev
@@ -39,6 +40,13 @@ chart: dev
 
 observability: dev
 	$(BIN)/python -m pytest -q tests/observability
+
+loadtest: dev
+	$(BIN)/python -m pytest -q tests/loadtest
+
+# Not a part of `make test`: what others do on the machine meanwhile would be measured too.
+speed: dev
+	$(BIN)/python -m pytest -q -rP tests/speed
 
 images: dev
 	$(BIN)/python -m pytest -q tests/images tests/airgap

@@ -16,6 +16,7 @@ COPY deploy/requirements/rocm.txt pins.txt
 COPY deploy/docker/tools.txt deploy/docker/assemble deploy/docker/lacking.py ./
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
+COPY loadtest loadtest
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf sh ./assemble engine
 
 FROM ${BASE_IMAGE}

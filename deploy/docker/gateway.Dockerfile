@@ -14,6 +14,7 @@ COPY deploy/docker/tools.txt deploy/docker/assemble deploy/docker/lacking.py ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf sh ./assemble packages
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
+COPY loadtest loadtest
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf sh ./assemble service
 
 FROM ${BASE_IMAGE}

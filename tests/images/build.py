@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 # What the service's images are made of; .dockerignore lets nothing else in.
 _SOURCES = [
     cache.ROOT / name
-    for name in ("service", "pyproject.toml", "README.md", "LICENSE", ".dockerignore")
+    for name in ("service", "loadtest", "pyproject.toml", "README.md", "LICENSE", ".dockerignore")
 ]
 _RECIPES = [cache.ROOT / "deploy" / "docker", packages.REQUIREMENTS / "rocm.txt"]
 

@@ -1,0 +1,1 @@
+"""The command `gptoss-loadtest`: one file for each of its commands."""

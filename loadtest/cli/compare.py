@@ -1,0 +1,53 @@
+"""`gptoss-loadtest compare`: two runs of one scenario."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loadtest.cli import said
+from loadtest.compare import compare as compared
+from loadtest.compare import gate
+from loadtest.errors import UserError
+from loadtest.folder import Folder
+from loadtest.scenario.load import parsed
+from loadtest.summary import Verdict
+
+_WORSE = 3
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="the folder of the run before")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="the folder of the run after")],
+    least: Annotated[
+        float, typer.Option(min=0.0, help="the smallest difference that matters, percent")
+    ] = 2.0,
+    gated: Annotated[
+        bool, typer.Option("--gate", help="status 3 if B is worse, or cannot be compared with A")
+    ] = False,
+) -> None:
+    """Say of B whether it is better than A, worse, or whether the two cannot tell.
+
+    Requests are paired by their place in the plan, so both are to be runs of one scenario and seed.
+    What changed between them otherwise no statistics knows: run A, B, A, B.
+    """
+    a, b = _believed(before), _believed(after)
+    found = compared(
+        a.records(),
+        b.records(),
+        parsed(a.scenario(), str(before)),
+        parsed(b.scenario(), str(after)),
+        least=least,
+    )
+    typer.echo(f"{found.pairs} requests of each")
+    typer.echo(said.comparison(found))
+    if gated and not gate(found):
+        raise typer.Exit(_WORSE)
+
+
+def _believed(path: Path) -> Folder:
+    """A run whose figures are the server's. Raises `UserError`."""
+    folder = Folder(path)
+    if folder.summary().verdict is Verdict.INVALID:
+        raise UserError(f"{path} is INVALID: the load test itself was too slow, so run it again")
+    return folder

@@ -1,0 +1,16 @@
+"""Where `gptoss-loadtest` begins: it says what is missing before anything asks for it."""
+
+import sys
+from importlib.util import find_spec
+
+_EXTRA = ("numpy", "plotly")
+
+
+def main() -> None:
+    """Run the command, if its extra is installed."""
+    if missing := [name for name in _EXTRA if find_spec(name) is None]:
+        lacks = " and ".join(missing)
+        sys.exit(f"gptoss-loadtest lacks {lacks}: pip install 'gptoss-serving[loadtest]'")
+    from loadtest.cli import main as command
+
+    command.main()

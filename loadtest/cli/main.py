@@ -1,0 +1,35 @@
+"""The command itself."""
+
+import sys
+
+import typer
+
+from loadtest.cli import compare, find_limit, run, selfcheck, show
+from loadtest.errors import UserError
+
+app = typer.Typer(
+    name="gptoss-loadtest",
+    help="Load tests of OpenAI-compatible endpoints, with figures that can be believed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(run.run)
+app.command("find-limit")(find_limit.find_limit)
+app.command()(compare.compare)
+app.command()(selfcheck.selfcheck)
+app.command()(show.scenarios)
+app.command()(run.report)
+app.command()(show.schema)
+
+
+def main() -> None:
+    """Run a command. What a person can mend is one line on standard error, status 1."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"gptoss-loadtest: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(130)

@@ -1,0 +1,113 @@
+"""What a terminal is told of results."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from loadtest.compare import Compared, Comparison
+from loadtest.search.find import Found, Tried
+from loadtest.summary import Distribution, Part, Summary, Verdict
+
+STATUS: Final = {
+    Verdict.PASSED: 0,
+    Verdict.FAILED: 3,
+    Verdict.UNRESOLVED: 4,
+    Verdict.INVALID: 5,
+}
+"""Exit statuses. 1 is an error of the user's, 2 one of the command line."""
+
+_COLUMNS: Final = ("", "due", "whole", "met", "ttft p50", "p99", "tpot p50", "p99", "tokens/s")
+
+
+def summary(one: Summary) -> str:
+    """The verdict, why, and a line for each team."""
+    rows = [_COLUMNS, _row("all", one.overall)]
+    if len(one.teams) > 1:
+        rows += [_row(name, part) for name, part in one.teams.items()]
+    outcomes = ", ".join(f"{name} {count}" for name, count in one.overall.outcomes.items() if count)
+    trust = one.trusted
+    lines = [
+        "",
+        table(rows),
+        f"outcomes: {outcomes or 'none'}",
+        f"load test: {trust.workers} processes, {trust.cpu_percent:.0f}% of a core, sent"
+        f" {trust.rate_percent:.1f}% of what was due, late by {_time(trust.lag_p99)} (p99)",
+        "",
+        f"{one.verdict.upper()}" + (" (interrupted)" if one.interrupted else ""),
+        *(f"  {reason}" for reason in one.reasons),
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, part: Part) -> tuple[str, ...]:
+    share = part.attainment
+    whole = sum(part.outcomes.get(outcome, 0) for outcome in ("ok", "length"))
+    return (
+        name,
+        str(part.planned),
+        str(whole),
+        f"{share.share:.2%}" if share.count else "-",
+        *_two(part.ttft),
+        *_two(part.tpot),
+        f"{part.output_rate:.1f}",
+    )
+
+
+def _two(one: Distribution) -> tuple[str, str]:
+    if not one.count:
+        return "-", "-"
+    return _time(one.p50), _time(one.p99)
+
+
+def _time(seconds: float | None) -> str:
+    """Of a percentile that falls among failures there is none."""
+    if seconds is None:
+        return "failed"
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def comparison(one: Comparison) -> str:
+    """A line for each measure, and what makes the two hard to compare."""
+    rows = [("", "before", "after", "difference", "95% between", "verdict")]
+    rows += [_compared(measure) for measure in one.measures]
+    return "\n".join([table(rows), *(f"warning: {warning}" for warning in one.warnings)])
+
+
+def _compared(one: Compared) -> tuple[str, str, str, str, str, str]:
+    unit = "points" if one.measure == "attainment" else "%"
+    between = "-" if one.low is None or one.high is None else f"{one.low:+.2f} to {one.high:+.2f}"
+    difference = "-" if one.difference is None else f"{one.difference:+.2f} {unit}"
+    verdict = one.verdict.replace("_", " ") + (f" ({one.reason})" if one.reason else "")
+    return one.measure, _figure(one.before), _figure(one.after), difference, between, verdict
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def found(one: Found, axis: str) -> str:
+    """Each trial, and the answer."""
+    rows = [(axis, "seconds", "counted", "good", "99% between", "verdict")]
+    rows += [_tried(each) for each in one.trials]
+    passed = "none" if one.passed is None else f"{one.passed:g}"
+    return "\n".join([table(rows), "", f"highest {axis} that keeps it: {passed}", one.reason])
+
+
+def _tried(one: Tried) -> tuple[str, str, str, str, str, str]:
+    trial = one.trial
+    share = f"{trial.good / trial.counted:.2%}" if trial.counted else "-"
+    verdict = "saturated" if trial.saturated else one.verdict.value
+    between = f"{one.low:.2%} to {one.high:.2%}"
+    return f"{trial.level:g}", f"{one.seconds:g}", str(trial.counted), share, between, verdict
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> str:
+    """In columns; the first is on the left, the others on the right but for the last of words."""
+    listed = [tuple(map(str, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in listed
+    )

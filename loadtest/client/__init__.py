@@ -1,0 +1,1 @@
+"""Sends what was planned, when it was planned, and writes down what came back."""

@@ -1,0 +1,133 @@
+"""A look at the target before a run, so that a wrong address or key is one line and no report."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from loadtest.client.data import Endpoint
+from loadtest.client.request import broken_code, session
+from loadtest.client.stream import Chunk, chunk
+from loadtest.errors import UserError
+
+_PATIENCE = 10.0
+# The first answer of a server that has just begun may take a while.
+_FIRST_ANSWER = 120.0
+_LONGEST = 4 * 1024 * 1024
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """What was found."""
+
+    model: str
+    """The one that was asked for; where none was, the only one there is."""
+    models: list[str]
+    overhead_tokens: int | None
+    """What the server puts around a prompt, in tokens; None if it does not count, or refused."""
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+async def probe(endpoint: Endpoint, team: str | None = None) -> Probed:
+    """Ask for the models, and for one token. `team` says whose key is tried; else the first one.
+
+    Raises `UserError` for a target that cannot be reached, refuses the key, answers something
+    else than an OpenAI-compatible server, or has no such model.
+    """
+    key = endpoint.keys.get(team) if team else next(iter(endpoint.keys.values()), None)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with session(endpoint) as line:
+        models = await _models(line, endpoint, headers)
+        model = _chosen(endpoint, models)
+        return Probed(model, models, await _overhead(line, endpoint, headers, model))
+
+
+async def _models(
+    line: aiohttp.ClientSession, endpoint: Endpoint, headers: Mapping[str, str]
+) -> list[str]:
+    url = endpoint.url.rstrip("/") + "/v1/models"
+    status, kind, body = await _asked(line, url, headers, None, _PATIENCE)
+    if status in (401, 403):
+        given = "the key" if headers else "a request without a key"
+        raise UserError(f"{url} refused {given} ({status}): set the variable that key_env names")
+    if "html" in kind:
+        raise UserError(f"{url} answers HTML ({status}): target.url is the server, without /v1")
+    if status != 200:
+        raise UserError(f"{url} answers {status}: is this an OpenAI-compatible server?")
+    try:
+        return [model.id for model in msgspec.json.decode(body, type=_Models).data]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise UserError(f"{url} does not list models: is it an OpenAI-compatible server?") from None
+
+
+def _chosen(endpoint: Endpoint, models: list[str]) -> str:
+    names = ", ".join(models) or "none"
+    if endpoint.model and endpoint.model not in models:
+        raise UserError(f"{endpoint.url} has no model {endpoint.model!r}: it has {names}")
+    if not endpoint.model and len(models) != 1:
+        raise UserError(f"{endpoint.url} has these models: {names}. Choose with target.model")
+    return endpoint.model or models[0]
+
+
+async def _overhead(
+    line: aiohttp.ClientSession, endpoint: Endpoint, headers: Mapping[str, str], model: str
+) -> int | None:
+    """One word is one token: what is beyond it is the server's."""
+    url = endpoint.url.rstrip("/") + "/v1/chat/completions"
+    message = {"role": "user", "content": "hello"}
+    body = json.dumps({"model": model, "messages": [message], "max_tokens": 1}).encode()
+    status, _, answer = await _asked(line, url, headers, body, _FIRST_ANSWER)
+    if status in (401, 403):
+        raise UserError(f"{url} refused the key ({status}): it may list models, and ask nothing")
+    if status == 404:
+        raise UserError(f"{url} answers 404: is this an OpenAI-compatible server?")
+    try:
+        found: Chunk | None = chunk(answer) if status == 200 else None
+    except ValueError:
+        found = None
+    if found is None or found.usage is None or found.usage.prompt_tokens < 1:
+        return None
+    return found.usage.prompt_tokens - 1
+
+
+async def _asked(
+    line: aiohttp.ClientSession,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    patience: float,
+) -> tuple[int, str, bytes]:
+    """Status, content type and body of an answer. Raises `UserError` if there is none."""
+    more: dict[str, Any] = {} if body is None else {"data": body}
+    kind = {"content-type": "application/json"} if body is not None else {}
+    method = "GET" if body is None else "POST"
+    try:
+        async with (
+            asyncio.timeout(patience),
+            line.request(
+                method, url, headers={**headers, **kind}, allow_redirects=False, **more
+            ) as answer,
+        ):
+            return answer.status, answer.content_type, await answer.content.read(_LONGEST)
+    except TimeoutError:
+        raise UserError(f"{url} did not answer within {patience:.0f} s: is it up?") from None
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+        raise UserError(f"{url} is no address: target.url must be like http://host:8000") from None
+    except ValueError:
+        # Of the library: a header with a line end in it, as keys out of files have.
+        raise UserError("the key or a header has characters that none may have") from None
+    except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            reason = "its certificate is not trusted (verify_tls: false takes it all the same)"
+        else:
+            reason = broken_code(error)
+        raise UserError(f"{url} cannot be reached: {reason}") from None

@@ -1,0 +1,114 @@
+"""Shows how a run stands: a table that changes in a terminal, a line each ten seconds elsewhere."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from loadtest.client.data import Progress
+from loadtest.outcome import GOOD
+
+_LINE_EVERY = 10.0
+
+
+class Display:
+    """Use it as a context, and give `show` to the run."""
+
+    def __init__(self, name: str, console: Console) -> None:
+        self._name = name
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._next_line = 0.0
+        self._last: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        elif self._last is not None:
+            self._print(self._last)
+
+    def show(self, progress: Progress) -> None:
+        """Show this from now on."""
+        if self._live is not None:
+            self._live.update(table(self._name, progress), refresh=True)
+            return
+        self._last = progress
+        if progress.elapsed >= self._next_line:
+            self._next_line += _LINE_EVERY
+            self._print(progress)
+            self._last = None
+
+    def _print(self, progress: Progress) -> None:
+        self._console.print(line(progress), markup=False, highlight=False, soft_wrap=True)
+
+
+def line(progress: Progress) -> str:
+    """All that matters, in one line."""
+    outcomes = " ".join(f"{name}={count}" for name, count in progress.outcomes.items())
+    parts = [
+        f"{progress.elapsed:.0f}/{progress.duration:.0f}s",
+        f"sent {progress.sent}",
+        f"open {progress.open}",
+        f"{progress.rate:.1f} req/s",
+        f"{progress.output_rate:.0f} tok/s",
+        f"TTFT p50 {time(progress.ttft_p50)} p99 {time(progress.ttft_p99)}",
+        f"gap p99 {time(progress.gap_p99)}",
+        f"lag p99 {time(progress.lag_p99)}",
+        outcomes or "nothing has ended",
+        *progress.lost_workers,
+    ]
+    return " · ".join(parts)
+
+
+def table(name: str, progress: Progress) -> Table:
+    """The same, for a terminal."""
+    grid = Table(title=title(name, progress), show_header=False, title_justify="left", box=None)
+    grid.add_column(style="bold")
+    grid.add_column()
+    grid.add_row(
+        "requests",
+        f"{progress.due} due · {progress.sent} sent · {progress.open} open · {progress.done} ended",
+    )
+    grid.add_row(
+        "last 10 s",
+        f"{progress.rate:.1f} sent/s · {progress.good_rate:.1f} good/s · "
+        f"{progress.output_rate:.0f} output tokens/s",
+    )
+    grid.add_row("TTFT", f"p50 {time(progress.ttft_p50)} · p99 {time(progress.ttft_p99)}")
+    grid.add_row("gap", f"p50 {time(progress.gap_p50)} · p99 {time(progress.gap_p99)}")
+    grid.add_row("schedule lag", f"p99 {time(progress.lag_p99)}")
+    good = {str(outcome) for outcome in GOOD}
+    for outcome, count in progress.outcomes.items():
+        colour = "green" if outcome in good else "yellow"
+        grid.add_row(outcome, f"[{colour}]{count}[/]")
+    for lost in progress.lost_workers:
+        grid.add_row("[red]lost[/]", lost)
+    return grid
+
+
+def title(name: str, progress: Progress) -> str:
+    """Where in its time the run is."""
+    if progress.elapsed < 0:
+        return f"{name}: begins"
+    if progress.elapsed > progress.duration:
+        return f"{name}: waits for answers ({progress.elapsed - progress.duration:.0f} s)"
+    return f"{name}: {progress.elapsed:.0f} of {progress.duration:.0f} s"
+
+
+def time(seconds: float | None) -> str:
+    """As people say it."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

@@ -1,0 +1,1 @@
+"""The highest load that keeps a promise: `trial` judges a level, `find` chooses the next one."""

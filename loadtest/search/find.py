@@ -1,0 +1,272 @@
+"""Finds the highest level of load at which a service keeps its promise: a rate, or so many clients.
+
+The level is doubled until a trial fails, and then the gap between the highest that passed and the
+lowest that failed is halved until it is within the resolution. A trial passes where its requests
+*show* that at least the promised share is kept, fails where they show that it is not, and is
+*unresolved* where they show neither. Within the gap it is then repeated for longer, and judged by
+all trials of its level together. What is unresolved even then is near the limit, and is closed in
+from both sides.
+
+It is taken for granted that less load is never worse.
+"""
+
+import math
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from loadtest.errors import UserError
+from loadtest.search.trial import Evidence, Trial, Weighed, weigh
+from loadtest.summary import Verdict
+
+# By how much a level may be above another one to have about its spread. A trial that would have to
+# be so many times as long as it may be is not repeated again: it would tell nothing.
+_NOT_FAR: Final = 1.25
+_HOPELESS: Final = 2.0
+
+
+class Run(Protocol):
+    """Makes one trial at a level, for so many seconds."""
+
+    def __call__(self, level: float, seconds: float, /) -> Awaitable[Trial]:
+        """Its result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How it is searched."""
+
+    share: float = 0.99
+    """What is promised, of 1."""
+    seconds: float = 60.0
+    """Of a level's first trial."""
+    longest: float = 8.0
+    """So many times `seconds` a level is tried in all. Each repeat has twice the time before it."""
+    resolution: float = 0.05
+    """How near the answer is to be, by itself. Clients are whole: one is near enough."""
+    confidence: float = 0.99
+    """Of each verdict: there are several before an answer is there."""
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A trial, and what was known of its level after it: by all its trials together."""
+
+    trial: Trial
+    seconds: float
+    verdict: Verdict
+    low: float
+    """Between this and the next the share of good requests is (Wilson), each bound with the
+    confidence of the search."""
+    high: float
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The answer."""
+
+    passed: float | None
+    """The highest level that passed. None: none did."""
+    failed: float | None
+    """The lowest that failed. None: none did."""
+    resolved: bool
+    """Whether the limit is between these two, and they are within the resolution."""
+    reason: str
+    """In words."""
+    trials: list[Tried]
+    """All of them, in order."""
+
+
+async def find_rate(run: Run, low: float, high: float, rules: Rules | None = None) -> Found:
+    """The highest rate of an open loop, from `low` to `high` requests per second. Raises
+    `UserError`."""
+    return await _Search(run, rules or Rules(), "requests/s", whole=False).find(low, high)
+
+
+async def find_concurrency(run: Run, low: int, high: int, rules: Rules | None = None) -> Found:
+    """The highest number of clients of a closed loop, from `low` to `high`. Raises `UserError`."""
+    return await _Search(run, rules or Rules(), "clients", whole=True).find(low, high)
+
+
+class _Ended(Exception):
+    """The load test itself was too slow."""
+
+
+class _Search:
+    def __init__(self, run: Run, rules: Rules, unit: str, *, whole: bool) -> None:
+        self._run = run
+        self._rules = rules
+        self._unit = unit
+        self._whole = whole
+        self._tried: list[Tried] = []
+        self._known: dict[float, Evidence] = {}
+        self._passed: float | None = None
+        self._failed: float | None = None
+        # Between these two, in order.
+        self._unsure: list[float] = []
+
+    async def find(self, low: float, high: float) -> Found:
+        _check(low, high, self._rules)
+        try:
+            await self._double(low, high)
+            await self._ends(low, high)
+            while (level := self._next()) is not None:
+                await self._settle(level)
+        except _Ended as ended:
+            return self._found(resolved=False, reason=str(ended))
+        return self._found(self._is_resolved(), self._reason(low, high))
+
+    async def _double(self, low: float, high: float) -> None:
+        """Until one fails. What is unresolved is not repeated yet: it may be of no account."""
+        level = low
+        while True:
+            self._learn(level, await self._try(level, self._rules.seconds))
+            if self._failed is not None or level >= high:
+                return
+            level = min(2 * level, high)
+
+    async def _ends(self, low: float, high: float) -> None:
+        """Where nothing passed, or nothing failed, the ends of the range must say why."""
+        if self._passed is None and self._failed != low:
+            await self._settle(low)
+        if self._failed is None and self._passed != high:
+            await self._settle(high)
+
+    async def _settle(self, level: float) -> None:
+        """Try it until it is resolved, or as long as may be."""
+        most = self._rules.longest * self._rules.seconds
+        verdict = self._verdict(level)
+        while verdict is Verdict.UNRESOLVED:
+            used = self._known[level].seconds if level in self._known else 0.0
+            seconds = min(2 * used or self._rules.seconds, most - used)
+            if seconds <= 0 or self._is_hopeless(level):
+                break
+            verdict = await self._try(level, seconds)
+        self._learn(level, verdict, final=True)
+
+    def _is_hopeless(self, level: float) -> bool:
+        """After a repeat: the first trial alone says too little about how it goes on."""
+        evidence = self._known.get(level, Evidence())
+        if len(evidence.trials) < 2:
+            return False
+        times = self._weighed(level).times(self._rules.share, self._rules.confidence)
+        most = self._rules.longest * self._rules.seconds
+        return times is None or times * evidence.seconds > _HOPELESS * most
+
+    async def _try(self, level: float, seconds: float) -> Verdict:
+        trial = await self._run(level, seconds)
+        self._known[level] = self._known.get(level, Evidence()).plus(trial, seconds)
+        verdict = self._verdict(level)
+        low, high = self._weighed(level).interval(self._rules.confidence)
+        self._tried.append(Tried(trial, seconds, verdict, low, high))
+        if verdict is Verdict.INVALID:
+            why = f" ({trial.why})" if trial.why else ""
+            raise _Ended(
+                f"at {self._said(level)} the load test itself was too slow{why}: nothing above can"
+                " be said from here, use a larger machine or more of its cores"
+            )
+        return verdict
+
+    def _verdict(self, level: float) -> Verdict:
+        evidence = self._known.get(level, Evidence())
+        if not all(one.valid for one in evidence.trials):
+            return Verdict.INVALID
+        if evidence.saturated:
+            return Verdict.FAILED
+        return self._weighed(level).verdict(self._rules.share, self._rules.confidence)
+
+    def _weighed(self, level: float) -> Weighed:
+        """By the spread at this level, or at the next one that is not far above, if it is greater
+        there: it grows with load, and where hardly any are late it cannot be seen."""
+        own = self._known.get(level, Evidence())
+        above = (
+            one.spread
+            for other, one in sorted(self._known.items())
+            if level < other <= level * _NOT_FAR and not one.saturated
+        )
+        nearest = next((one for one in above if one is not None), 1.0)
+        return weigh(own, max(own.spread or 1.0, nearest))
+
+    def _learn(self, level: float, verdict: Verdict, *, final: bool = False) -> None:
+        if verdict is Verdict.PASSED:
+            self._passed = level
+            self._unsure = [one for one in self._unsure if one > level]
+        elif verdict is Verdict.FAILED:
+            self._failed = level
+            self._unsure = [one for one in self._unsure if one < level]
+        elif final:
+            self._unsure = sorted({*self._unsure, level})
+
+    def _next(self) -> float | None:
+        """Which level to try. None: it is found, or nothing more can be."""
+        if self._is_resolved():
+            return None
+        if not self._unsure:
+            return self._between(self._passed, self._failed, self._rules.resolution)
+        # Half of it on each side, so that both together are within it.
+        half = self._rules.resolution / 2
+        below = self._between(self._passed, self._unsure[0], half)
+        return below if below is not None else self._between(self._unsure[-1], self._failed, half)
+
+    def _between(self, low: float | None, high: float | None, resolution: float) -> float | None:
+        """The middle of a gap that is too wide."""
+        if low is None or high is None or high - low <= self._near(low, resolution):
+            return None
+        middle = (low + high) / 2
+        return math.floor(middle) if self._whole else middle
+
+    def _is_resolved(self) -> bool:
+        if self._passed is None or self._failed is None:
+            return False
+        return self._failed - self._passed <= self._near(self._passed, self._rules.resolution)
+
+    def _near(self, level: float, resolution: float) -> float:
+        return max(resolution * level, 1.0 if self._whole else 0.0)
+
+    def _found(self, resolved: bool, reason: str) -> Found:
+        return Found(self._passed, self._failed, resolved, reason, self._tried)
+
+    def _reason(self, low: float, high: float) -> str:
+        if self._unsure and not self._is_resolved():
+            return self._unresolved()
+        if self._failed == low:
+            return f"even {self._said(low)} failed: begin the search lower"
+        if self._passed == high:
+            return f"even {self._said(high)} passed: let the search go higher"
+        assert self._passed is not None and self._failed is not None
+        return f"{self._said(self._passed)} passed, and {self._said(self._failed)} failed"
+
+    def _unresolved(self) -> str:
+        level = self._unsure[0]
+        seconds = self._known[level].seconds
+        weighed = self._weighed(level)
+        low, high = weighed.interval(self._rules.confidence)
+        times = weighed.times(self._rules.share, self._rules.confidence)
+        longer = (
+            "the promise is too near to that"
+            if times is None
+            else f"{math.ceil(max(times, 1) * seconds):,} s might"
+        )
+        return (
+            f"at {self._said(level)} trials of {seconds:g} s could not tell:"
+            f" {100 * low:.2f}% to {100 * high:.2f}% kept the objectives,"
+            f" {100 * self._rules.share:g}% is promised; {longer}"
+        )
+
+    def _said(self, level: float) -> str:
+        return f"{level:.4g} {self._unit}"
+
+
+def _check(low: float, high: float, rules: Rules) -> None:
+    if not 0 < low <= high < math.inf:
+        raise UserError(f"a search goes from above 0 to no less: it cannot go from {low} to {high}")
+    if not 0 < rules.share < 1:
+        raise UserError(
+            f"no number of requests can show that {100 * rules.share:g}% are good: a search needs"
+            " an slo.percent below 100"
+        )
+    if rules.resolution <= 0 or rules.seconds <= 0 or rules.longest < 1:
+        raise UserError(
+            "a search needs a resolution and a time above 0, and `longest` of at least 1"
+        )

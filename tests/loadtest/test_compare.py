@@ -1,0 +1,197 @@
+"""Two runs are told apart where they surely differ, and nowhere else."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from loadtest.compare import Change, Compared, Comparison, compare, gate
+from loadtest.outcome import Outcome
+from loadtest.record import Record
+from loadtest.scenario.document import Scenario
+from tests.loadtest.runs import CONSTANT, answered, failed, scenario
+
+SAME = scenario(duration=400, slo={"ttft": 3, "percent": 95})
+
+
+def _run(
+    seed: int,
+    slower: float = 1.0,
+    pace: float = 1.0,
+    spoil: Callable[[int], bool] = lambda number: False,
+) -> list[Record]:
+    """Of one plan with 1200 requests: what they ask is alike in each run, the server's mood is
+    not. `spoil` says which fail."""
+    asked = np.random.default_rng(1).lognormal(-1.5, 0.5, 1200)
+    mood = np.random.default_rng(seed).lognormal(0.0, 0.05, 1200)
+    records = []
+    for number in range(1200):
+        at = number / 3
+        if spoil(number):
+            records.append(failed(number, at, Outcome.SERVER_5XX, status=500))
+            continue
+        first = at + float(asked[number] * mood[number]) * slower
+        last = first + 0.2 * float(mood[-number]) * pace
+        times = {"first": first, "output": first, "last": last, "ended": last}
+        records.append(answered(number, at, tokens=21, **times))
+    return records
+
+
+def _verdicts(comparison: Comparison) -> dict[str, Change]:
+    return {one.measure: one.verdict for one in comparison.measures}
+
+
+def _measure(comparison: Comparison, name: str) -> Compared:
+    return next(one for one in comparison.measures if one.measure == name)
+
+
+def _all_but(comparison: Comparison, *names: str) -> set[Change]:
+    return {one.verdict for one in comparison.measures if one.measure not in names}
+
+
+def test_a_run_is_not_told_from_itself() -> None:
+    found = compare(_run(2), _run(2), SAME, SAME)
+    assert found.pairs == 1200
+    assert len(found.measures) == 7
+    assert _all_but(found) == {Change.CANNOT_TELL}
+    times = [one for one in found.measures if one.measure != "attainment"]
+    assert all(one.difference == one.low == one.high == 0 for one in times)
+    assert found.warnings == []
+    assert gate(found)
+
+
+def test_two_runs_of_the_same_server_are_not_told_apart() -> None:
+    for seed in range(3, 9):
+        found = compare(_run(2), _run(seed), SAME, SAME)
+        assert _all_but(found) == {Change.CANNOT_TELL}, found
+
+
+def test_a_fifth_more_is_worse_and_the_other_way_round_better() -> None:
+    slow = compare(_run(2), _run(3, slower=1.2), SAME, SAME)
+    verdicts = _verdicts(slow)
+    assert verdicts["ttft_p50"] is verdicts["ttft_p99"] is Change.WORSE
+    assert verdicts["tpot_p50"] is verdicts["output_rate"] is Change.CANNOT_TELL
+    one = _measure(slow, "ttft_p50")
+    assert one.low is not None and one.high is not None
+    assert 10 < one.low < 20 < one.high < 30
+    assert one.difference == pytest.approx(20, abs=5)
+    assert not gate(slow)
+    fast = compare(_run(3, slower=1.2), _run(2), SAME, SAME)
+    assert _verdicts(fast)["ttft_p50"] is Change.BETTER
+    assert gate(fast)
+
+
+def test_each_measure_sees_what_it_is_of() -> None:
+    found = compare(_run(2), _run(3, pace=1.2), SAME, SAME)
+    verdicts = _verdicts(found)
+    assert verdicts["tpot_p50"] is verdicts["tpot_p99"] is Change.WORSE
+    assert verdicts["ttft_p50"] is verdicts["ttft_p99"] is Change.CANNOT_TELL
+    assert _measure(found, "tpot_p50").before == pytest.approx(0.01, rel=0.05)
+
+
+def test_a_difference_that_does_not_matter_is_none() -> None:
+    pairs = _run(2), _run(2, slower=1.015)
+    assert _verdicts(compare(*pairs, SAME, SAME))["ttft_p50"] is Change.CANNOT_TELL
+    # It is sure all the same: with a smaller least one it is seen.
+    assert _verdicts(compare(*pairs, SAME, SAME, least=0.1))["ttft_p50"] is Change.WORSE
+
+
+def test_failures_make_attainment_and_the_tail_worse_and_not_the_middle() -> None:
+    found = compare(_run(2), _run(3, spoil=lambda number: number % 20 == 0), SAME, SAME)
+    verdicts = _verdicts(found)
+    assert verdicts["attainment"] is verdicts["ttft_p99"] is Change.WORSE
+    tail = _measure(found, "ttft_p99")
+    assert (tail.after, tail.difference, tail.high) == (None, None, None)
+    attained = _measure(found, "attainment")
+    assert attained.difference == pytest.approx(-5)
+    assert attained.before == 1.0
+    assert attained.least == 0.5
+    # Fewer tokens come too: a twentieth less.
+    assert verdicts["output_rate"] is Change.WORSE
+    assert not gate(found)
+    restored = compare(_run(3, spoil=lambda number: number % 20 == 0), _run(2), SAME, SAME)
+    assert _measure(restored, "ttft_p99").verdict is Change.BETTER
+
+
+def test_two_runs_that_fail_alike_are_alike() -> None:
+    half = _run(2, spoil=lambda number: number % 2 == 0)
+    found = compare(half, half, SAME, SAME)
+    assert _all_but(found) == {Change.CANNOT_TELL}
+    assert _measure(found, "ttft_p99").difference == 0
+
+
+def test_it_says_the_same_each_time() -> None:
+    one, other = _run(2), _run(3, slower=1.03)
+    assert compare(one, other, SAME, SAME) == compare(one[::-1], other[::-1], SAME, SAME)
+
+
+def test_a_short_run_cannot_tell_and_says_why() -> None:
+    short = scenario(duration=5)
+    records = [answered(number, number) for number in range(5)]
+    found = compare(records, [answered(n, n, ttft=2.0) for n in range(5)], short, short)
+    assert _all_but(found) == {Change.CANNOT_TELL}
+    assert _measure(found, "ttft_p50").reason == "too few requests, or too short a run"
+
+
+@pytest.mark.parametrize("records", [[], [failed(0, 1.0, Outcome.CANCELLED)]])
+def test_runs_of_nothing_cannot_be_compared(records: list[Record]) -> None:
+    found = compare(records, records, SAME, SAME)
+    assert _all_but(found) == {Change.CANNOT_TELL}
+    assert found.warnings == ["no request is in both runs: there is nothing to compare"]
+    assert not gate(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({"seed": 2}, "seed"),
+        ({"duration": 401}, "duration"),
+        ({"slo": {"ttft": 1}}, "slo"),
+        ({"teams": {"main": {"arrivals": {"kind": "constant", "rate": 2}}}}, "team main"),
+        (
+            {"teams": {"main": {"arrivals": CONSTANT}, "b": {"arrivals": CONSTANT}}},
+            "team b is in one of them only",
+        ),
+    ],
+)
+def test_runs_that_did_something_else_are_warned_of(said: dict[str, Any], word: str) -> None:
+    other = Scenario.model_validate(SAME.model_dump(by_alias=True) | said)
+    found = compare(_run(2), _run(2), SAME, other)
+    assert found.warnings == [f"the runs differ in what they did: {word}"]
+    assert not gate(found)
+
+
+def test_where_it_went_and_with_which_key_may_differ() -> None:
+    teams = {"main": {"arrivals": CONSTANT, "key_env": "OTHER"}}
+    said = {"target": {"url": "http://other"}, "teams": teams, "workers": 3}
+    other = Scenario.model_validate(SAME.model_dump(by_alias=True) | said)
+    assert compare(_run(2), _run(2), SAME, other).warnings == []
+
+
+def test_requests_that_only_one_of_them_has_are_warned_of() -> None:
+    found = compare(_run(2), _run(2)[:600], SAME, SAME)
+    assert found.warnings == ["only 600 of 1,200 requests are in both runs"]
+
+
+def test_later_turns_are_paired_with_later_turns() -> None:
+    def turns(seed: int, second: float) -> list[Record]:
+        return [
+            msgspec.structs.replace(one, turn=turn, first=one.scheduled + ttft)
+            for one in _run(seed)
+            for turn, ttft in ((0, 1.0), (1, second))
+        ]
+
+    found = compare(turns(2, 2.0), turns(3, 2.0), SAME, SAME)
+    assert found.pairs == 2400
+    assert _measure(found, "ttft_p99").difference == 0
+    assert _verdicts(compare(turns(2, 2.0), turns(3, 2.5), SAME, SAME))["ttft_p99"] is Change.WORSE
+
+
+def test_it_can_be_written_as_json() -> None:
+    found = compare(_run(2), _run(3, spoil=lambda number: number % 20 == 0), SAME, SAME)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Comparison) == found
+    numbers = [number for one in found.measures for number in (one.low, one.high, one.before)]
+    assert all(number is None or math.isfinite(number) for number in numbers)

@@ -1,0 +1,93 @@
+"""Whoever watches a run sees how it stands, in a terminal and in a log."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from loadtest.client.data import Progress
+from loadtest.client.progress import Display, line
+from loadtest.client.window import Window, percentile
+from loadtest.client.wire import Report
+from loadtest.outcome import Outcome
+from loadtest.record import Record
+
+
+def report(sent: int = 0, records: list[Record] | None = None, open: int = 0) -> Report:
+    return Report(
+        due=sent, sent=sent, open=open, records=records or [], lags=[0.001], firsts=[0.2], gaps=[]
+    )
+
+
+def record(outcome: Outcome, tokens: int = 10) -> Record:
+    return Record(index=0, team="a", scheduled=0, outcome=outcome, output_tokens=tokens)
+
+
+def test_counts_are_sums_over_workers_and_rates_are_of_the_last_ten_seconds() -> None:
+    window = Window(60)
+    for second in range(1, 31):
+        window.add(0, report(10 * second, [record(Outcome.OK)] * 8, open=3), float(second))
+        window.add(1, report(5 * second, [record(Outcome.QUOTA_429, 0)], open=4), float(second))
+    seen = window.progress(30.0, [])
+    assert (seen.due, seen.sent, seen.open, seen.done) == (450, 450, 7, 270)
+    assert seen.outcomes == {"ok": 240, "quota_429": 30}
+    assert seen.rate == pytest.approx(15, rel=0.15)
+    assert seen.good_rate == pytest.approx(8, rel=0.15)
+    assert seen.output_rate == pytest.approx(80, rel=0.15)
+    assert (seen.ttft_p99, seen.gap_p99, seen.lag_p99) == (0.2, None, 0.001)
+
+
+def test_a_worker_that_died_has_nothing_open() -> None:
+    window = Window(60)
+    window.add(0, report(3, open=3), 1.0)
+    window.lose(0)
+    window.lose(1)
+    assert window.progress(1.0, ["worker 0 died"]).open == 0
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.floats(0.1, 100))
+def test_a_percentile_is_the_least_value_with_so_many_not_above_it(
+    values: list[float], percent: float
+) -> None:
+    found = percentile(values, percent)
+    assert found in values
+    assert sum(value <= found for value in values) >= len(values) * percent / 100 - 1e-9
+    below = [value for value in values if value < found]
+    assert len(below) < len(values) * percent / 100 + 1e-9
+
+
+def progress(elapsed: float) -> Progress:
+    window = Window(60)
+    window.add(0, report(5, [record(Outcome.OK), record(Outcome.CAPACITY_503)], 2), elapsed)
+    return window.progress(elapsed, ["worker 1 was ended by SIGKILL"])
+
+
+def shown(terminal: bool, times: list[float]) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=100, color_system=None)
+    with Display("chat", console) as display:
+        for at in times:
+            display.show(progress(at))
+    return out.getvalue()
+
+
+def test_a_log_has_a_line_each_ten_seconds_and_the_last_state() -> None:
+    lines = shown(False, [half / 2 for half in range(51)]).splitlines()
+    assert [one.split("/")[0] for one in lines] == ["0", "10", "20", "25"]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_terminal_has_everything_on_one_screen() -> None:
+    text = shown(True, [3.0, 4.0])
+    for said in ("chat: 4 of 60 s", "TTFT", "schedule lag", "capacity_503", "ended by SIGKILL"):
+        assert said in text
+
+
+def test_a_line_has_rates_percentiles_outcomes_and_lost_workers() -> None:
+    text = line(progress(4.0))
+    for said in ("4/60s", "sent 5", "open 2", "TTFT p50 200.0 ms", "lag p99 1.0 ms"):
+        assert said in text
+    for said in ("gap p99 -", "ok=1 capacity_503=1", "worker 1 was ended by SIGKILL"):
+        assert said in text

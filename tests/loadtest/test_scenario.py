@@ -1,0 +1,154 @@
+"""Scenarios: what is written is what is meant, and what is wrong is said in one line."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from loadtest.errors import UserError
+from loadtest.scenario.document import Scenario
+from loadtest.scenario.load import load, ready
+from loadtest.scenario.schema import PATH, schema
+
+SMALL: Final = {"name": "small", "teams": {"main": {"arrivals": {"kind": "poisson", "rate": 2}}}}
+NAMES: Final = """
+agentic batch-overnight chat mlperf-interactive mlperf-server noisy-neighbour rag-long-prompt
+retry-storm smoke soak
+""".split()
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    return SMALL | changes
+
+
+def of(tmp_path: Path, document: object) -> Scenario:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return load(str(path))
+
+
+def team(**changes: Any) -> dict[str, Any]:
+    return {"main": {"arrivals": {"kind": "poisson", "rate": 2}} | changes}
+
+
+def test_the_ready_made_ones_are_there_and_valid() -> None:
+    assert list(ready()) == NAMES
+    for name in NAMES:
+        scenario = load(name)
+        assert scenario.name == name
+        assert len(scenario.description) > 40
+
+
+def test_mlperfs_objectives_are_mlperfs() -> None:
+    server, interactive = load("mlperf-server"), load("mlperf-interactive")
+    assert (server.slo.ttft, server.slo.tpot, server.slo.percent) == (3.0, 0.08, 99.0)
+    assert (interactive.slo.ttft, interactive.slo.tpot) == (2.0, 0.015)
+    assert server.duration == interactive.duration == 600
+
+
+def test_the_schema_that_is_kept_is_that_of_the_models() -> None:
+    assert json.loads(PATH.read_text()) == schema(), "make it anew: gptoss-loadtest schema"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(90, 90), ("90", None), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("5ms", 0.005)],
+)
+def test_durations(tmp_path: Path, text: object, seconds: float | None) -> None:
+    document = small(duration="3h", drain=text)
+    if seconds is None:
+        with pytest.raises(UserError, match="a duration is a number of seconds"):
+            of(tmp_path, document)
+    else:
+        assert of(tmp_path, document).drain == seconds
+
+
+def test_a_number_of_tokens_is_a_fixed_length(tmp_path: Path) -> None:
+    scenario = of(tmp_path, small(teams=team(workloads=[{"prompt": 100}])))
+    assert scenario.teams["main"].workloads[0].prompt.kind == "fixed"
+
+
+def test_changes_from_the_command_line_replace_what_a_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    changes = {"target.url": "http://127.0.0.1:9", "teams.main.arrivals.rate": 7, "duration": "5s"}
+    scenario = load(str(path), changes)
+    assert scenario.target.url == "http://127.0.0.1:9"
+    assert scenario.teams["main"].arrivals.rate == 7  # type: ignore[union-attr]
+    assert scenario.duration == 5
+
+
+def test_a_trace_is_found_beside_its_scenario(tmp_path: Path) -> None:
+    (tmp_path / "trace.jsonl").touch()
+    arrivals = {"kind": "trace", "file": "trace.jsonl", "format": "mooncake"}
+    scenario = of(tmp_path, small(teams={"main": {"arrivals": arrivals}}))
+    assert scenario.teams["main"].arrivals.file == tmp_path / "trace.jsonl"  # type: ignore[union-attr]
+
+
+WRONG: Final = {
+    "a word that is none": (small(duratoin=3), "there is no duratoin: did you mean duration?"),
+    "one below": (
+        small(teams={"main": {"arrivals": {"kind": "poisson", "rat": 3}}}),
+        "there is no teams.main.arrivals.poisson.rat: did you mean rate?",
+    ),
+    "nothing like it": (small(zzz=1), "there is no zzz: known are"),
+    "a negative rate": (
+        small(teams={"main": {"arrivals": {"kind": "poisson", "rate": -1}}}),
+        "teams.main.arrivals.poisson.rate: Input should be greater than 0 (it is -1)",
+    ),
+    "no such kind": (
+        small(teams={"main": {"arrivals": {"kind": "poison", "rate": 1}}}),
+        "'poison' found using 'kind' does not match",
+    ),
+    "no team": (small(teams={}), "teams: Dictionary should have at least 1 item"),
+    "no name": ({"teams": team()}, "name is missing"),
+    "lengths the wrong way round": (
+        small(teams=team(workloads=[{"prompt": {"kind": "uniform", "low": 5, "high": 3}}])),
+        "low (5) is above high (3)",
+    ),
+    "nothing would be counted": (small(duration=5, warmup=5), "warmup must end before duration"),
+    "a fault of nothing": (
+        small(faults=[{"at": 1, "do": "kill", "target": "engine"}]),
+        "fault_targets has no 'engine' (it has: none)",
+    ),
+    "a list": ("- a", "holds no scenario"),
+    "no YAML": ("a: [", "is no YAML in line 1"),
+    "a trace that is not there": (
+        small(teams={"main": {"arrivals": {"kind": "trace", "file": "no", "format": "azure"}}}),
+        "teams.main.arrivals.file: there is no",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, what: str) -> None:
+    document, said = WRONG[what]
+    with pytest.raises(UserError) as error:
+        of(tmp_path, document)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_that_is_none_names_those_that_are() -> None:
+    with pytest.raises(UserError, match=r"no file and no ready-made scenario: those are agentic"):
+        load("smok")
+
+
+def test_deeds_fit_their_targets(tmp_path: Path) -> None:
+    proxy = {"kind": "proxy", "listen": "127.0.0.1:1", "upstream": "127.0.0.1:2"}
+    process = {"kind": "process", "command": "vllm serve"}
+    both = {"proxy": proxy, "engine": process}
+    for target, do in (("proxy", "kill"), ("engine", "slow")):
+        fault = {"at": 1, "do": do, "target": target}
+        with pytest.raises(UserError, match=f"{do} can be done to"):
+            of(tmp_path, small(fault_targets=both, faults=[fault]))
+    for target, do in (("proxy", "slow"), ("engine", "kill")):
+        fault = {"at": 1, "do": do, "target": target}
+        assert of(tmp_path, small(fault_targets=both, faults=[fault])).faults[0].do == do
+
+
+def test_the_least_bound_of_lag_counts(tmp_path: Path) -> None:
+    assert of(tmp_path, small(slo={"ttft": 3})).lag_bound == 0.05
+    assert of(tmp_path, small(slo={"ttft": 0.2})).lag_bound == pytest.approx(0.01)

@@ -1,0 +1,111 @@
+"""A load test that was too slow itself says so, by each of the ways in which it can be."""
+
+import pytest
+
+from loadtest.client.data import WorkerStats
+from loadtest.outcome import Outcome
+from loadtest.record import Attempt, Record
+from loadtest.summarise import summarise
+from loadtest.summary import Summary, Verdict
+from tests.loadtest.runs import answered, data, planned, scenario
+
+
+def _healthy() -> list[Record]:
+    return [answered(number, number / 10) for number in range(1000)]
+
+
+def _made(records: list[Record], cpu: float = 20, loop: float = 0.001, **said: object) -> Summary:
+    workers = [
+        WorkerStats(worker=0, cpu_percent=10, loop_lags=[0.001] * 100, sent=500),
+        WorkerStats(worker=1, cpu_percent=cpu, loop_lags=[0.0] * 98 + [loop] * 2, sent=500),
+    ]
+    return summarise(scenario(), data(records, workers=workers, **said), {})
+
+
+def _late(lag: float, share: int) -> list[Record]:
+    return [
+        answered(number, number / 10, sent=number / 10 + (lag if number % 100 < share else 0))
+        for number in range(1000)
+    ]
+
+
+def test_a_healthy_one_is_believed() -> None:
+    made = _made(_healthy())
+    assert made.verdict is Verdict.PASSED
+    assert made.trusted.valid
+    assert made.trusted.reasons == made.trusted.notes == []
+    assert (made.trusted.rate_percent, made.trusted.workers) == (100.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("made", "word"),
+    [
+        (_made(_late(0.06, 2)), "after they were due"),
+        (_made(_healthy(), cpu=95), "used 95% of its core"),
+        (_made(_healthy(), loop=0.06), "event loop"),
+        (_made(_healthy(), lost_workers=["1 was killed by signal 9"]), "worker 1 was killed"),
+    ],
+)
+def test_each_way_to_be_too_slow_makes_it_invalid(made: Summary, word: str) -> None:
+    assert made.verdict is Verdict.INVALID
+    assert not made.trusted.valid
+    (reason,) = made.trusted.reasons
+    assert word in reason
+    assert made.reasons[0] == f"the load test itself was too slow: {reason}"
+
+
+def test_at_its_bounds_it_is_believed() -> None:
+    made = _made(_late(0.0499, 2), cpu=90, loop=0.05)
+    assert made.trusted.valid, made.trusted.reasons
+    assert made.trusted.lag_p99 == pytest.approx(0.0499)
+    assert made.trusted.lag_highest == pytest.approx(0.0499)
+    assert made.trusted.lag_p50 == 0.0
+
+
+def test_less_than_one_late_request_in_a_hundred_is_no_99th_percentile() -> None:
+    late_ones = [
+        answered(number, number / 10, sent=number / 10 + (1.0 if number < 9 else 0.0))
+        for number in range(1000)
+    ]
+    assert _made(late_ones).trusted.valid
+
+
+def test_the_bound_of_lag_is_a_twentieth_of_what_is_promised() -> None:
+    strict = scenario(slo={"ttft": 0.2, "percent": 90})
+    assert strict.lag_bound == pytest.approx(0.01)
+    records = [
+        answered(number, number / 10, 0.05, sent=number / 10 + 0.02) for number in range(1000)
+    ]
+    assert not summarise(strict, data(records), {}).trusted.valid
+
+
+def test_a_load_test_that_falls_behind_sends_too_little_in_its_time() -> None:
+    """It sends at nine tenths of the rate: the last tenth comes after the measured time."""
+    records = [answered(number, number / 10, ttft=20, sent=number / 9) for number in range(1000)]
+    assert _made(records).trusted.rate_percent == pytest.approx(90, abs=0.2)
+
+
+def test_a_request_that_found_no_connection_was_sent_as_far_as_it_could_be() -> None:
+    records = [
+        Record(number, "main", number / 10, began=number / 10, outcome=Outcome.CONNECT)
+        for number in range(1000)
+    ]
+    assert _made(records).trusted.rate_percent == 100.0
+
+
+def test_waiting_to_be_sent_again_is_no_lag() -> None:
+    refused = Attempt(sent=1.0, ended=1.1, outcome=Outcome.QUOTA_429, status=429, retry_after=5)
+    assert answered(0, 1.0, ttft=6.0, sent=6.1, attempts=[refused]).lag == 0.0
+
+
+def test_a_clock_that_was_set_is_a_note_and_no_more() -> None:
+    made = _made(_healthy(), clock_steps=-3.5)
+    assert made.verdict is Verdict.PASSED
+    assert made.trusted.notes[0].startswith("the wall clock was set by -3.50 s")
+    assert not _made(_healthy(), clock_steps=0.01).trusted.notes
+
+
+def test_nothing_that_was_due_is_nothing_that_is_missing() -> None:
+    made = summarise(scenario(), data([], workers=[]), {"main": planned([])})
+    assert made.trusted.rate_percent == 100.0
+    assert made.trusted.valid

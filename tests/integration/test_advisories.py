@@ -364,7 +364,10 @@ def test_litellm_1_82_7_1_82_8_what_is_installed_is_pinned_little_and_without_se
             assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[A-Za-z0-9.+]+", line), f"{name}: {line}"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert len(project["project"]["dependencies"]) <= 25
-    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["service"]
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [
+        "service",
+        "loadtest",
+    ]
     assert not list((ROOT / "service").rglob("*.pth"))
     own = {"gateway.engine_key", "database.url", "quota.url", "admin.token"}
     own |= {"telemetry.otlp_headers"}  # for the operator's own collector of traces

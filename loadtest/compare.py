@@ -21,12 +21,17 @@ from loadtest.scenario.document import Scenario
 from loadtest.statistics import bootstrap
 from loadtest.statistics.bootstrap import Floats, Integers
 from loadtest.statistics.intervals import newcombe
+from loadtest.summary import Verdict
 from loadtest.windows import output_until
 
 # Of promised shares: half a percent of requests is much, where 99% is promised.
 _POINTS: Final = 0.25
 # Of either run, without which the paired ones are no picture of it.
 _PAIRED: Final = 0.9
+
+
+# In percent, and of shares in points: an interval that is wider tells nothing.
+_WIDEST: Final = 50.0
 
 
 class Change(StrEnum):
@@ -97,12 +102,16 @@ def compare(
     scenario_a: Scenario,
     scenario_b: Scenario,
     *,
+    ended: tuple[float | None, float | None] = (None, None),
     least: float = 2.0,
     seed: int = 1,
 ) -> Comparison:
-    """B against A. `least` is the smallest difference that matters, in percent; of the share of
-    requests that met their objectives a quarter of it counts, in points."""
-    before, after = _run(a, scenario_a), _run(b, scenario_b)
+    """B against A. `ended` is when each was interrupted, s since its start, and None where it was
+    not: beyond that neither is looked at. `least` is the smallest difference that matters, in
+    percent; of the share of requests that met their objectives a quarter of it counts, in points.
+    """
+    until = min((one for one in ended if one is not None), default=math.inf)
+    before, after = _run(a, scenario_a, until), _run(b, scenario_b, until)
     keys = sorted(before.fates.keys() & after.fates.keys())
     pairs = [(before.fates[key][0], after.fates[key][0]) for key in keys]
     measures = [
@@ -110,21 +119,40 @@ def compare(
         _attainment(before, after, least * _POINTS),
         _rate(before, after, least, seed),
     ]
-    return Comparison(len(pairs), measures, _warnings(before, after, len(pairs)))
+    warnings = [*_interrupted(ended), *_warnings(before, after, len(pairs))]
+    return Comparison(len(pairs), measures, warnings)
 
 
-def gate(comparison: Comparison) -> bool:
-    """Whether nothing is surely worse, of two runs that can be compared."""
-    return not comparison.warnings and not any(
-        one.verdict is Change.WORSE for one in comparison.measures
-    )
+def gate(comparison: Comparison) -> Verdict:
+    """Passed where nothing is surely worse, failed where something is. Unresolved where the two
+    should not be compared, or are so short that nothing could be told of them."""
+    if any(one.verdict is Change.WORSE for one in comparison.measures):
+        return Verdict.FAILED
+    if comparison.warnings or not any(map(_tells, comparison.measures)):
+        return Verdict.UNRESOLVED
+    return Verdict.PASSED
 
 
-def _run(records: Iterable[Record], scenario: Scenario) -> _Run:
+def _tells(one: Compared) -> bool:
+    """Whether it says something, be it that there is no large difference."""
+    if one.verdict is not Change.CANNOT_TELL:
+        return True
+    return one.low is not None and one.high is not None and one.high - one.low <= _WIDEST
+
+
+def _interrupted(ended: tuple[float | None, float | None]) -> list[str]:
+    return [
+        f"{name} was interrupted after {at:.0f} s: of both, only what was due until then counts"
+        for name, at in zip(("the run before", "the run after"), ended, strict=True)
+        if at is not None
+    ]
+
+
+def _run(records: Iterable[Record], scenario: Scenario, until: float) -> _Run:
     # In one order, whichever they came in: so that the same runs give the same figures.
     known = (record for record in records if record.team in scenario.teams)
     everything = sorted(known, key=lambda one: (one.team, one.index, one.turn))
-    span = Span(scenario.warmup, scenario.duration)
+    span = Span(scenario.warmup, scenario.duration).within(0.0, until)
     counted: dict[tuple[str, int, int], tuple[Record, Fate]] = {}
     for team in scenario.teams:
         due = [one for one in everything if one.team == team and one.scheduled in span]
@@ -164,10 +192,11 @@ def _rate(before: _Run, after: _Run, least: float, seed: int) -> Compared:
     if parts < bootstrap.LEAST_BLOCKS:
         return _short("output_rate", least)
     edges = [float(edge) for edge in np.linspace(start, end, parts + 1)]
+    came, later = (np.diff(output_until(run.all, edges)) for run in (before, after))
+    if np.count_nonzero(came + later) < bootstrap.LEAST_BLOCKS:
+        return _short("output_rate", least)
     drawn = _with_all_once(bootstrap.draws(parts, seed=seed))
-    first, second = (
-        drawn @ np.diff(output_until(run.all, edges)) / (end - start) for run in (before, after)
-    )
+    first, second = (drawn @ tokens / (end - start) for tokens in (came, later))
     return _compared("output_rate", first, second, least, less_is_better=False)
 
 

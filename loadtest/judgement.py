@@ -1,7 +1,10 @@
 """Whether what was promised was kept, in sentences.
 
 By intervals, not by what happened to be counted: a promise is kept where at least that much of all
-such runs would keep it, broken where it would not, and else the run was too small to say.
+such runs would keep it, broken where it would not, and else the run was too small to say. Requests
+of one moment are late together: to pass, it must hold by as many independent ones as they are worth
+too, by which `find-limit` judges. That a run did not keep it is a fact of the run, such as where it
+was down for a while, and needs no more than its own requests.
 """
 
 from collections import Counter
@@ -9,12 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.measured import Requests
+from loadtest.measured import Requests, Span
 from loadtest.scenario.document import SLO, Expectation
+from loadtest.scenario.faults import Fault
+from loadtest.search.trial import Weighed, measure, spread, weigh
 from loadtest.statistics.intervals import needed, wilson
 from loadtest.summary import FaultSeen, Quota, Verdict
 
 _ORDER: Final = (Verdict.PASSED, Verdict.UNRESOLVED, Verdict.FAILED, Verdict.INVALID)
+# Of each bound of an interval by 95% confidence.
+_SURE: Final = 0.975
 # A run of more than that is not what anybody wants to be told to make.
 _MOST_REQUESTS: Final = 10_000_000
 
@@ -45,15 +52,15 @@ def named(judged: Judgement, name: str) -> Judgement:
 
 
 def of_team(
-    requests: Requests, slo: SLO, expect: Expectation, quotas: Sequence[Quota]
+    requests: Requests, span: Span, slo: SLO, expect: Expectation, quotas: Sequence[Quota]
 ) -> Judgement:
-    """Its objectives, what its requests were to become, and its limits."""
+    """Its objectives, what its requests were to become, and its limits. They were due in `span`."""
     outcomes = Counter(record.outcome for record in requests.records)
     # None of a flood that is all refused, as was expected, is left to judge an objective by.
     as_expected = requests.planned > 0 and requests.counted == 0 and bool(expect.percent)
     return all_of(
         [
-            *([] if as_expected else [of_objectives(requests, slo)]),
+            *([] if as_expected else [of_objectives(requests, span, slo)]),
             *(
                 of_share(str(outcome), outcomes[outcome], requests.planned, (low, high))
                 for outcome, (low, high) in expect.percent.items()
@@ -63,23 +70,36 @@ def of_team(
     )
 
 
-def of_objectives(requests: Requests, slo: SLO) -> Judgement:
-    """Whether enough requests met all of them."""
+def of_objectives(requests: Requests, span: Span, slo: SLO) -> Judgement:
+    """Whether enough requests met all of them, of those that were due in `span`."""
     met, count, promised = requests.met, requests.counted, slo.percent / 100
     if count == 0:
         why = "no request was due" if requests.planned == 0 else "no request says anything"
         return Judgement(Verdict.UNRESOLVED, [f"{why} within the measured time"])
     low, high = wilson(met, count)
     said = (
-        f"{_percent(met / count)} of {count:,} requests {_objectives(slo)}"
+        f"{_percent(met / count)} of {count:,} requests {_objectives(slo, _streamed(requests))}"
         f" ({_percent(low)} to {_percent(high)} by 95% confidence);"
         f" {_percent(promised)} is promised"
     )
-    if low >= promised:
-        return Judgement(Verdict.PASSED, [said])
     if high < promised:
         return Judgement(Verdict.FAILED, [said])
-    return Judgement(Verdict.UNRESOLVED, [f"{said}: {_longer(met, count, promised)}"])
+    if low < promised:
+        return Judgement(Verdict.UNRESOLVED, [f"{said}: {_longer(met, count, promised)}"])
+    worth = _independent(requests, span)
+    if worth.verdict(promised, _SURE) is not Verdict.PASSED:
+        together = (
+            f"those that missed came together, and all say no more than {worth.count:,} would"
+        )
+        said = f"{said}: {together} that are independent of each other, so run longer"
+        return Judgement(Verdict.UNRESOLVED, [said])
+    return Judgement(Verdict.PASSED, [said])
+
+
+def _independent(requests: Requests, span: Span) -> Weighed:
+    """As many as they are worth, by how their share varies over the time."""
+    counts = list(measure(0.0, {"": requests}, span).teams.values())
+    return weigh(counts, spread(counts) or 1.0)
 
 
 def of_share(name: str, number: int, count: int, percents: tuple[float, float]) -> Judgement:
@@ -117,15 +137,43 @@ def of_quota(quota: Quota) -> Judgement:
     )
 
 
-def of_fault(fault: FaultSeen) -> Judgement:
-    """Whether it could be made, and whether the alert that it was to raise fired."""
+def of_faults(
+    wanted: Iterable[Fault], seen: Iterable[FaultSeen], seconds: float
+) -> list[Judgement]:
+    """Of each of a scenario's faults, also of those that were never made. `seconds` is when the
+    run, and with it the watch for alerts, ended."""
+    left = sorted(wanted, key=lambda one: one.at)
+    judged = []
+    for one in sorted(seen, key=lambda one: one.at):
+        alike = [each for each in left if (each.do, each.target) == (one.what, one.target)]
+        fault = alike[0] if alike else None
+        if fault is not None:
+            left.remove(fault)
+        judged.append(of_fault(one, fault is None or one.at + fault.alert_within <= seconds))
+    return [*judged, *map(_never_made, left)]
+
+
+def of_fault(fault: FaultSeen, watched: bool = True) -> Judgement:
+    """Whether it could be made, and whether the alert that it was to raise fired: `watched` says
+    that the run went on for as long as that may take."""
     if fault.error:
         said = f"{fault.what} of {fault.target} could not be made: {fault.error}"
+        return Judgement(Verdict.UNRESOLVED, [said])
+    if fault.alert and fault.alerted is None and not watched:
+        said = (
+            f"{fault.alert} did not fire after {fault.what} of {fault.target}, and may have done so"
+            " in time after the run: let it go on for `alert_within` after the fault"
+        )
         return Judgement(Verdict.UNRESOLVED, [said])
     if fault.alert and fault.alerted is None:
         said = f"{fault.alert} did not fire after {fault.what} of {fault.target}"
         return Judgement(Verdict.FAILED, [said])
     return Judgement(Verdict.PASSED, [])
+
+
+def _never_made(fault: Fault) -> Judgement:
+    said = f"{fault.do} of {fault.target} at {fault.at:g} s was never made"
+    return Judgement(Verdict.UNRESOLVED, [said])
 
 
 def of_interruption(after: float, duration: float) -> Judgement:
@@ -141,10 +189,16 @@ def _longer(number: int, count: int, bound: float) -> str:
     return f"run longer, about {max(wanted - count, 1):,} more requests would tell"
 
 
-def _objectives(slo: SLO) -> str:
+def _streamed(requests: Requests) -> bool:
+    """Whether any of them was to be: of one that is not there is no first token to see."""
+    return not requests.records or any(record.streamed for record in requests.records)
+
+
+def _objectives(slo: SLO, streamed: bool) -> str:
+    of_streams = (("TTFT", slo.ttft), ("TPOT", slo.tpot)) if streamed else ()
     bounds = [
         f"{name} within {_time(bound)}"
-        for name, bound in (("TTFT", slo.ttft), ("TPOT", slo.tpot), ("E2E", slo.e2e))
+        for name, bound in (*of_streams, ("E2E", slo.e2e))
         if bound is not None
     ]
     if not bounds:

@@ -1,13 +1,18 @@
 """Trials of a search for the limit: a scenario at another level of load, run for another time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import assert_never
+import math
+import random
+from collections.abc import Callable, Mapping
+from statistics import fmean
+from typing import Final, assert_never
 
-from loadtest import measured, session
-from loadtest.client.data import Progress
+from loadtest import measured
+from loadtest.client.conversation import is_single
+from loadtest.client.data import Progress, RunData
 from loadtest.errors import UserError
-from loadtest.plan.plan import plan
+from loadtest.plan import lengths, seeds
+from loadtest.plan.plan import TeamPlan
 from loadtest.saturation import Saturation
 from loadtest.scenario.arrivals import (
     Arrivals,
@@ -19,16 +24,44 @@ from loadtest.scenario.arrivals import (
     Steps,
     Trace,
 )
-from loadtest.scenario.document import Scenario, Team
-from loadtest.search.trial import Trial, measure
+from loadtest.scenario.document import SLO, Scenario, Team
+from loadtest.scenario.lengths import Length
+from loadtest.scenario.workload import Workload
+from loadtest.search.trial import Stopped, Trial, measure
 from loadtest.session import Session
+from loadtest.trust import trusted
 
 Observe = Callable[[Progress], None]
 
+# So many draws of a length give its mean.
+_DRAWS: Final = 1000
+
 
 def rate_of(scenario: Scenario) -> float:
-    """Requests per second of all its teams together. Raises `UserError` for one that has none."""
+    """Arrivals per second of all its teams together. Raises `UserError` for one that has none."""
     return sum(_rate(name, team.arrivals) for name, team in scenario.teams.items())
+
+
+def unit_of(scenario: Scenario) -> str:
+    """What arrives: where workloads have several turns, it is conversations."""
+    single = all(is_single(one) for team in scenario.teams.values() for one in team.workloads)
+    return "requests/s" if single else "conversations/s"
+
+
+def advice(scenario: Scenario) -> list[str]:
+    """What makes a search of it say less than it seems to, in a line each."""
+    longest = max(
+        _conversation(workload, scenario.slo_of(name))
+        for name, team in scenario.teams.items()
+        for workload in team.workloads
+    )
+    if longest <= scenario.warmup:
+        return []
+    return [
+        f"conversations may last {math.ceil(longest):,} s where the objectives are just kept, and"
+        f" are not all under way after a warm-up of {scenario.warmup:g} s: the limit may be found"
+        f" too high, give --set warmup={math.ceil(longest)}"
+    ]
 
 
 def at_rate(scenario: Scenario, rate: float, seconds: float) -> Scenario:
@@ -62,42 +95,67 @@ class Trials:
         self._environment = environment
         self._observe = observe
         self._note = note
-        self.interrupted = False
-        """Whether somebody ended one: then the search is over too."""
+        self._made = 0
 
-    def __call__(self, level: float, seconds: float) -> Awaitable[Trial]:
-        """One trial."""
-        return self._run(level, self._at(level, seconds))
+    async def __call__(self, level: float, seconds: float) -> Trial:
+        """One trial. Raises `Stopped` where somebody ended it, and `UserError`."""
+        scenario = _seeded(self._at(level, seconds), self._made)
+        self._made += 1
+        try:
+            return await self._run(level, scenario)
+        except asyncio.CancelledError:
+            # Ctrl-C, while no run is there to take it, cancels the search.
+            raise Stopped from None
 
     async def _run(self, level: float, scenario: Scenario) -> Trial:
-        saturation, enough = Saturation(), asyncio.Event()
-        show = self._observe(scenario)
-
-        def observe(progress: Progress) -> None:
-            show(progress)
-            if 0 <= progress.elapsed <= progress.duration:
-                saturation.note(progress.elapsed, progress.open, progress.ttft_p50)
-                if saturation.saturated:
-                    enough.set()
-
-        running = Session(scenario, self._environment, self._note)
-        circumstances, records = await running.play(observe, enough)
-        if circumstances.data.interrupted and not enough.is_set():
-            self.interrupted = True
-            return Trial(level, 0, 0, valid=False, why="it was interrupted")
-        circumstances.data.interrupted = False
-        summary = session.concluded(scenario, circumstances, records)
+        enough = asyncio.Event()
+        observe = _watching(scenario, self._observe(scenario), enough)
+        session = Session(scenario, self._environment, self._note)
+        circumstances, records = await session.play(observe, enough)
         data = circumstances.data
+        if data.interrupted and not enough.is_set():
+            raise Stopped
         data.records = records
-        span = measured.span(scenario, data)
-        teams = measured.of_teams(scenario, data, plan(scenario), span)
-        return measure(
-            level,
-            measured.together(teams.values()),
-            span,
-            saturated=enough.is_set(),
-            invalid="; ".join(summary.trusted.reasons) if not enough.is_set() else "",
-        )
+        plans = circumstances.plans
+        assert plans is not None, "each run that is played has them"
+        return _judged(level, scenario, data, plans, saturated=enough.is_set())
+
+
+def _seeded(scenario: Scenario, number: int) -> Scenario:
+    """With prompts and arrivals that no other trial has: else a cache knows them all, and repeats
+    say nothing new."""
+    return scenario.model_copy(update={"seed": seeds.of("trial", scenario.seed, number)})
+
+
+def _watching(scenario: Scenario, show: Observe, enough: asyncio.Event) -> Observe:
+    """Shows how it goes, and ends what is beyond capacity: the warm-up fills the service, and grows
+    as that does."""
+    saturation = Saturation()
+
+    def observe(progress: Progress) -> None:
+        show(progress)
+        if scenario.warmup <= progress.elapsed <= progress.duration:
+            at = progress.elapsed - scenario.warmup
+            saturation.note(at, progress.open, progress.ttft_p50)
+            if saturation.saturated:
+                enough.set()
+
+    return observe
+
+
+def _judged(
+    level: float,
+    scenario: Scenario,
+    data: RunData,
+    plans: Mapping[str, TeamPlan],
+    *,
+    saturated: bool,
+) -> Trial:
+    """One that was ended early, by what was sent until then: its data say that it was."""
+    span = measured.span(scenario, data)
+    teams = measured.of_teams(scenario, data, plans, span)
+    trust = trusted(scenario, data, measured.together(teams.values()), span)
+    return measure(level, teams, span, saturated=saturated, invalid="; ".join(trust.reasons))
 
 
 def _with(scenario: Scenario, seconds: float, arrivals: Callable[[Team], Arrivals]) -> Scenario:
@@ -125,3 +183,17 @@ def _rate(name: str, arrivals: Arrivals) -> float:
 def _faster(arrivals: Arrivals, factor: float) -> Arrivals:
     assert isinstance(arrivals, Poisson | Constant | Gamma), "its rate is known"
     return arrivals.model_copy(update={"rate": arrivals.rate * factor})
+
+
+def _conversation(workload: Workload, slo: SLO) -> float:
+    """How long one lasts that just keeps what is promised, s; 0 where requests stand alone."""
+    if is_single(workload):
+        return 0.0
+    turns = _mean(workload.turns)
+    answer = (slo.ttft or 0.0) + (slo.tpot or 0.0) * _mean(workload.output)
+    return turns * min(answer, slo.e2e or math.inf) + (turns - 1) * workload.think
+
+
+def _mean(length: Length) -> float:
+    rng = random.Random(0)  # noqa: S311 - no secret
+    return fmean(lengths.draw(length, rng) for _ in range(_DRAWS))

@@ -97,8 +97,8 @@ def fate(record: Record, slo: SLO, conforming: bool) -> Fate:
 
     A refusal for the team's own limit says nothing where the team is said to go beyond its limits,
     and is a miss where it is said to keep them. A request that the client gave up says nothing,
-    unless it had missed an objective before that: else a server that answers nothing until the end
-    of the run would look better than a slow one.
+    unless it had missed an objective before that, or was too slow until then by its time per token:
+    else a server that answers nothing until the end of the run would look better than a slow one.
     """
     if record.outcome is Outcome.CANCELLED:
         return Fate.MISSED if _late_when_left(record, slo) else Fate.ASIDE
@@ -108,8 +108,9 @@ def fate(record: Record, slo: SLO, conforming: bool) -> Fate:
 
 
 def meets(record: Record, slo: SLO) -> bool:
-    """Whether a whole answer came, within all that is promised. What an answer has not, such as the
-    time per token of one that came in one piece, is kept."""
+    """Whether a whole answer came, within all that is promised. What an answer has not is kept: the
+    time per token of one that came in one piece, and the first token of one that is not
+    streamed."""
     return record.good and all(
         time is None or bound is None or time <= bound
         for time, bound in (
@@ -186,8 +187,19 @@ def _late_when_left(record: Record, slo: SLO) -> bool:
     if record.ended is None:
         return False
     first = record.ended if record.first is None else record.first
-    late = slo.ttft is not None and first - record.scheduled > slo.ttft
+    late = record.streamed and slo.ttft is not None and first - record.scheduled > slo.ttft
+    if slo.tpot is not None and (so_far := _tpot_so_far(record)) is not None:
+        late = late or so_far > slo.tpot
     return late or (slo.e2e is not None and record.ended - record.scheduled > slo.e2e)
+
+
+def _tpot_so_far(record: Record) -> float | None:
+    """As if the next token had come as the client left. Where the server does not count by piece, a
+    piece is taken for a token."""
+    if record.first is None or record.ended is None or not record.streamed:
+        return None
+    later = max(record.output_tokens, record.pieces) - max(record.first_tokens, 1)
+    return (record.ended - record.first) / (max(later, 0) + 1)
 
 
 def _indices(records: Iterable[Record]) -> dict[str, set[int]]:

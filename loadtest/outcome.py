@@ -52,9 +52,6 @@ NOT_ASKED: Final = frozenset({Outcome.CANCELLED})
 REFUSED: Final = frozenset({Outcome.QUOTA_429, Outcome.CAPACITY_429, Outcome.CAPACITY_503})
 """The server had no room, or the team none left. A client may come again."""
 
-QUOTA_CODES: Final = frozenset({"rate_limit_exceeded", "insufficient_quota", "quota_exceeded"})
-"""Of an error with 429, which mean the caller's own limit: OpenAI's words."""
-
 CAPACITY_CODES: Final = frozenset(
     {"queue_full", "model_overloaded", "overloaded", "engine_overloaded"}
 )
@@ -62,7 +59,12 @@ CAPACITY_CODES: Final = frozenset(
 
 
 def of_status(status: int, code: str, type_: str = "") -> Outcome:
-    """The outcome of an answer that is an error: by its status, and of 429 by its code or type."""
+    """The outcome of an answer that is an error: by its status, and of 429 by its code or type.
+
+    A 429 with a word that is not known, or without one, is taken for a refusal by the caller's own
+    limit, which is what HTTP means by it: a server that is full and says so in words of its own is
+    thereby taken to be right where its team is said to go beyond its limits, and only there.
+    """
     if status == 429:
         return Outcome.CAPACITY_429 if {code, type_} & CAPACITY_CODES else Outcome.QUOTA_429
     if status == 503:

@@ -33,10 +33,10 @@ def part(
         rate=_per(requests.planned, span.seconds),
         good_rate=_per(answers, span.seconds),
         attainment=share(requests.met, requests.counted),
-        ttft=_distribution(requests, lambda record: record.ttft),
-        sent_ttft=_distribution(requests, lambda record: record.sent_ttft),
-        ttfot=_distribution(requests, lambda record: record.ttfot),
-        tpot=_distribution(requests, lambda record: record.tpot),
+        ttft=_of_streams(requests, lambda record: record.ttft),
+        sent_ttft=_of_streams(requests, lambda record: record.sent_ttft),
+        ttfot=_of_streams(requests, lambda record: record.ttfot),
+        tpot=_of_streams(requests, lambda record: record.tpot),
         gap=distribution(record.max_gap for record in good if record.pieces > 1),
         e2e=_distribution(requests, lambda record: record.e2e),
         prompt_tokens=sum(record.prompt_tokens for record in records),
@@ -76,6 +76,17 @@ def distribution(times: Iterable[float], failed: int = 0) -> Distribution:
         highest=float(known[-1]) if len(known) else None,
         failed=failed,
     )
+
+
+def _of_streams(requests: Requests, time: Callable[[Record], float | None]) -> Distribution:
+    """Of a time that only streams have: that of others is unknown also where they fail."""
+    streamed = [
+        (record, fate)
+        for record, fate in zip(requests.records, requests.fates, strict=True)
+        if record.streamed
+    ]
+    kept = Requests([one for one, _ in streamed], [one for _, one in streamed], requests.unsent)
+    return _distribution(kept, time)
 
 
 def _distribution(requests: Requests, time: Callable[[Record], float | None]) -> Distribution:

@@ -55,7 +55,10 @@ def quotas(
     if limits.tokens_per_day is not None:
         days = math.floor((began + end) / _DAY) - math.floor((began + span.start) / _DAY) + 1
         found.append(_day(limits.tokens_per_day, sendings, days))
-    return [Quota(*one, retries_at_advice=came, admitted_at_advice=honest) for one in found]
+    return [
+        Quota(*one, retries_at_advice=came, admitted_at_advice=honest, used=_used(*one[1:4]))
+        for one in found
+    ]
 
 
 def most_of_bucket(
@@ -82,6 +85,12 @@ def most_of_bucket(
         if found <= ratio * (1 + 1e-12):
             return ratio
         ratio = found
+
+
+def _used(entitled: float, offered: float, admitted: float) -> float | None:
+    """Of what it could have had."""
+    most = min(entitled, offered)
+    return admitted / most if most else None
 
 
 def _requests(
@@ -168,18 +177,18 @@ def _let_in(status: int) -> bool:
 
 
 def _advice(records: Iterable[Record], span: Span) -> tuple[int, int]:
-    """How many sendings came when a refusal had advised, or later, and how many of them were not
-    refused for a limit again."""
+    """How many sendings came when a refusal had advised, or later, and how many of them were let
+    in. One that failed for another reason was not: the advice was worth nothing to it."""
     came = honest = 0
     for record in records:
         tries = record.attempts
-        later = [(one.sent, one.outcome) for one in tries[1:]]
+        later = [(one.sent, one.status) for one in tries[1:]]
         if record.sent is not None:
-            later.append((record.sent, record.outcome))
-        for refused, (sent, outcome) in zip(tries, later, strict=False):
+            later.append((record.sent, record.status))
+        for refused, (sent, status) in zip(tries, later, strict=False):
             if refused.outcome is not Outcome.QUOTA_429 or refused.retry_after is None:
                 continue
             if sent >= max(refused.ended + refused.retry_after - _INSTANT, span.start):
                 came += 1
-                honest += outcome is not Outcome.QUOTA_429
+                honest += _let_in(status)
     return came, honest

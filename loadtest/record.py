@@ -5,7 +5,6 @@ All times are seconds of one monotonic clock, since the run's start; None where 
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -94,18 +93,22 @@ class Record(msgspec.Struct, omit_defaults=True):
 
     @property
     def ttft(self) -> float | None:
-        """From when it was to be sent to its first token, s: a late client hides nothing."""
-        return None if self.first is None else self.first - self.scheduled
+        """From when it was to be sent to its first token, s: a late client hides nothing. Of an
+        answer that is not streamed there is none, and neither are the next two."""
+        return self.first - self.scheduled if self.streamed and self.first is not None else None
 
     @property
     def sent_ttft(self) -> float | None:
         """From when its last attempt was sent to its first token, s: what other tools say."""
-        return None if self.first is None or self.sent is None else self.first - self.sent
+        if not self.streamed or self.first is None or self.sent is None:
+            return None
+        return self.first - self.sent
 
     @property
     def ttfot(self) -> float | None:
-        """From when it was to be sent to its first token of an answer, not of reasoning, s."""
-        return None if self.output is None else self.output - self.scheduled
+        """From when it was to be sent to its first token of an answer, not of reasoning, s. None
+        too where there was none, as where its limit of tokens was used up by reasoning."""
+        return self.output - self.scheduled if self.streamed and self.output is not None else None
 
     @property
     def e2e(self) -> float | None:
@@ -157,16 +160,3 @@ def write(path: Path, records: Iterable[Record]) -> None:
     """All of a run, in a file."""
     with path.open("wb") as file:
         file.writelines(map(line, records))
-
-
-def as_vllm(record: Record) -> dict[str, Any]:
-    """With the names of `vllm bench serve --save-detailed`, whose plotters read them. Its TTFT is
-    from the sending, and its end is the last piece."""
-    return {
-        "input_lens": record.prompt_tokens,
-        "output_lens": record.output_tokens,
-        "ttfts": record.sent_ttft,
-        "itls": record.gaps,
-        "start_times": record.sent,
-        "errors": "" if record.good else f"{record.outcome}: {record.code}",
-    }

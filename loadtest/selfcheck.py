@@ -128,7 +128,10 @@ async def _run(teams: dict[str, dict[str, object]], seconds: float, rate: float)
         {"name": "selfcheck", "duration": seconds, "drain": 30, "workers": 1, "teams": teams}
     )
     async with null_server(rate) as url:
-        return await run(scenario, plan.plan(scenario), Endpoint(url, "null"), lambda _: None)
+        data = await run(scenario, plan.plan(scenario), Endpoint(url, "null"), lambda _: None)
+    if data.interrupted:
+        raise KeyboardInterrupt  # the run has taken the signal: it is meant for all of this
+    return data
 
 
 @contextlib.asynccontextmanager
@@ -141,6 +144,8 @@ async def null_server(rate: float) -> AsyncIterator[str]:
         str(rate),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        # Its own session: Ctrl-C is for this process, which ends the server in order.
+        start_new_session=True,
         env=environment(),
     )
     assert process.stdin

@@ -6,21 +6,23 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
 from loadtest import annotation
 from loadtest.annotation import Mark
 from loadtest.client import probe
-from loadtest.client.data import Endpoint, Progress
+from loadtest.client.data import Endpoint, Progress, RunData, WorkerStats
+from loadtest.client.meters import Busy, LoopLag
 from loadtest.client.run import run
+from loadtest.client.signals import Signals
 from loadtest.faults import seen, timeline
 from loadtest.faults.alerts import Watch
 from loadtest.faults.timeline import Timeline
-from loadtest.folder import Circumstances
+from loadtest.folder import Circumstances, Keeper
 from loadtest.keys import keys
 from loadtest.plan.plan import TeamPlan, plan
 from loadtest.record import Record
@@ -45,6 +47,34 @@ class Clock:
         self._zero = zero
 
 
+class Parent:
+    """How this process does: connections that go through a fault proxy are carried by it."""
+
+    NUMBER = -1
+
+    def __init__(self) -> None:
+        self._lag = LoopLag()
+        self._busy = Busy()
+
+    def begin(self) -> None:
+        """From here on."""
+        self._lag.start()
+        self._busy.mark()
+
+    def look(self) -> None:
+        """To be called about twice a second."""
+        self._busy.mark()
+
+    def end(self) -> None:
+        """Until here."""
+        self._lag.stop()
+
+    def stats(self) -> WorkerStats:
+        """As of a worker that sends nothing."""
+        cpu, lags = self._busy.percent, self._lag.lags()
+        return WorkerStats(self.NUMBER, cpu, lags, sent=0, cpu=self._busy.percents)
+
+
 class Session:
     """A run to be. `note` is told, in a line each, what went wrong beside it."""
 
@@ -56,48 +86,75 @@ class Session:
         self._note = note
         self._clock = Clock()
         self._id = secrets.token_hex(6)
+        self._parent = Parent()
 
     async def play(
-        self, observe: Callable[[Progress], None], enough: asyncio.Event | None = None
+        self,
+        observe: Callable[[Progress], None],
+        enough: asyncio.Event | None = None,
+        keeper: Keeper | None = None,
     ) -> tuple[Circumstances, list[Record]]:
-        """Run it, to its end, to Ctrl-C, or until there is `enough`. Raises `UserError` where it
-        cannot begin."""
+        """Run it, to its end, to Ctrl-C, or until there is `enough`. A `keeper` gets all of it as
+        it comes. Raises `UserError` where it cannot begin."""
         scenario = self._scenario
+        known = machine()
         await timeline.check(scenario)
         plans = await asyncio.to_thread(plan, scenario)
         endpoint, mark = self._endpoint(), self._mark()
         async with AsyncExitStack() as stack:
-            # Its proxies first: they may be what the target is reached through.
+            # Signals outermost, so that none breaks off what is undone. Then proxies: they may be
+            # what the target is reached through.
+            signals = stack.enter_context(Signals())
             faults = await stack.enter_async_context(Timeline(scenario, self._clock))
             probed = await probe.probe(endpoint)
             endpoint = msgspec.structs.replace(endpoint, model=probed.model)
             scraper = await stack.enter_async_context(Scraper(scenario.scrapes, self._clock))
             watch = await self._watch(stack)
-            data = await run(
-                scenario,
-                plans,
-                endpoint,
-                observe,
-                overhead=probed.overhead_tokens or 0,
-                run_id=self._id,
-                started=lambda zero: self._begin(zero, faults, mark),
-                enough=enough,
+            found = Circumstances(
+                data=_unfinished(self._id),
+                target=endpoint.url,
+                model=endpoint.model,
+                overhead_tokens=probed.overhead_tokens or 0,
+                machine=known,
+                plans=plans,
             )
+            if keeper is not None:
+                await asyncio.to_thread(keeper.begin, found)
+            with self._measured():
+                data = await run(
+                    scenario,
+                    plans,
+                    endpoint,
+                    lambda progress: self._observed(progress, observe),
+                    overhead=probed.overhead_tokens or 0,
+                    run_id=self._id,
+                    started=lambda zero: self._begin(zero, faults, mark),
+                    keep=keeper.add if keeper is not None else lambda _: None,
+                    enough=enough,
+                    signals=signals,
+                )
+            # Before anything else that may take its time.
+            await faults.undo()
             await mark.ended(data.began + data.seconds)
-        firings = watch.firings if watch else []
         for line in (*scraper.notes, *(watch.notes if watch else ()), *mark.notes):
             self._note(line)
+        if any(target.kind == "proxy" for target in scenario.fault_targets.values()):
+            data.workers.append(self._parent.stats())
         records, data.records = data.records, []
-        return Circumstances(
-            data=data,
-            target=endpoint.url,
-            model=endpoint.model,
-            overhead_tokens=probed.overhead_tokens or 0,
-            machine=machine(),
-            made=faults.made,
-            firings=firings,
-            series=scraper.series(),
-        ), records
+        found.data, found.made, found.series = data, faults.made, scraper.series()
+        found.firings = watch.firings if watch else []
+        return found, records
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._parent.end()
+
+    def _observed(self, progress: Progress, observe: Callable[[Progress], None]) -> None:
+        self._parent.look()
+        observe(progress)
 
     def _endpoint(self) -> Endpoint:
         target = self._scenario.target
@@ -111,6 +168,7 @@ class Session:
 
     def _begin(self, zero: float, faults: Timeline, mark: Mark) -> None:
         self._clock.begin(zero)
+        self._parent.begin()
         faults.begin()
         mark.began(time.time())
 
@@ -125,9 +183,11 @@ class Session:
 
 
 def concluded(scenario: Scenario, circumstances: Circumstances, records: list[Record]) -> Summary:
-    """What a run comes to."""
-    plans: Mapping[str, TeamPlan] = plan(scenario)
-    data = msgspec.structs.replace(circumstances.data, records=records)
+    """What a run comes to. One that died is as one that was interrupted."""
+    plans: Mapping[str, TeamPlan] = circumstances.plans or plan(scenario)
+    ends = [record.ended for record in records if record.ended is not None]
+    seconds = circumstances.data.seconds or max(ends, default=0.0)
+    data = msgspec.structs.replace(circumstances.data, records=records, seconds=seconds)
     return summarise(
         scenario,
         data,
@@ -141,11 +201,28 @@ def concluded(scenario: Scenario, circumstances: Circumstances, records: list[Re
     )
 
 
+def _unfinished(run_id: str) -> RunData:
+    """What a run has from its beginning until its end replaces it."""
+    return RunData(
+        records=[],
+        workers=[],
+        began=time.time(),
+        seconds=0.0,
+        interrupted=True,
+        clock_steps=0.0,
+        run=run_id,
+    )
+
+
 def machine() -> dict[str, str]:
     """What the load test ran on."""
+    try:
+        own = version("gptoss-serving")
+    except PackageNotFoundError:  # run out of its sources
+        own = "unknown"
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "cores": str(os.cpu_count() or 1),
-        "gptoss-serving": version("gptoss-serving"),
+        "gptoss-serving": own,
     }

@@ -88,7 +88,7 @@ def _team(
     held: list[Quota] = []
     if expect.limits is not None:
         held = quotas(expect.limits, records, its_span, began)
-    judged = judgement.of_team(requests, scenario.slo_of(team), expect, held)
+    judged = judgement.of_team(requests, its_span, scenario.slo_of(team), expect, held)
     return part(requests, its_span, records, judged, held)
 
 
@@ -100,12 +100,13 @@ def _workloads(
     teams: Mapping[str, Requests],
     records: Mapping[str, list[Record]],
 ) -> dict[str, Part]:
+    spans = {team: measured.within(*scenario.span_of(team)) for team in teams}
     return {
         name: part(
             requests,
-            measured.within(*scenario.span_of(team)),
+            spans[team],
             [record for record in records[team] if record.workload == workload],
-            judgement.of_objectives(requests, scenario.slo_of(team)),
+            judgement.of_objectives(requests, spans[team], scenario.slo_of(team)),
         )
         for name, (team, workload, requests) in of_workloads(
             scenario, data, planned, measured, teams
@@ -126,7 +127,7 @@ def _judged(
         each = [judgement.named(one, team) for one, team in zip(each, teams, strict=True)]
     if data.interrupted:
         each.append(judgement.of_interruption(measured.end, scenario.duration))
-    return judgement.all_of([*each, *map(judgement.of_fault, faults)])
+    return judgement.all_of([*each, *judgement.of_faults(scenario.faults, faults, data.seconds)])
 
 
 def _distrust(trust: Trusted) -> list[str]:

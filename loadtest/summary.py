@@ -66,6 +66,9 @@ class Quota(msgspec.Struct, frozen=True):
     which limit it was: this and the next are the team's, and the same for each of its limits."""
     admitted_at_advice: int = 0
     """How many of these were let in: that many times the advice was honest."""
+    used: float | None = None
+    """What was let in, by the least of what was offered and what it is entitled to: well below 1,
+    more is refused than the limit asks for. None: nothing was offered."""
 
 
 class Part(msgspec.Struct):
@@ -88,12 +91,18 @@ class Part(msgspec.Struct):
     could miss one is left out; so are refusals for a team's own limit, of one that is not said to
     keep its limits."""
     ttft: Distribution
+    """Of streams; so are the next four. Of an answer that came whole nobody sees how it began."""
     sent_ttft: Distribution
     ttfot: Distribution
+    """Without whole answers that were nothing but reasoning, as where their limit of tokens was
+    used up by it: they have no token of an answer."""
     tpot: Distribution
+    """Without whole answers in one piece, or in pieces without more tokens than that."""
     gap: Distribution
-    """The longest pause within an answer."""
+    """The longest pause within an answer. Of whole answers in at least two pieces only: here those
+    that failed are left out and not infinite, and so is a pause after the last piece."""
     e2e: Distribution
+    """Also of those that were not streamed."""
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
@@ -142,6 +151,10 @@ class Fairness(msgspec.Struct, frozen=True):
     isolation: dict[str, float | None]
     """Of each conforming team: its p99 TTFT while a team that does not conform sent, by that while
     none did. None: infinite, it failed. Not there: too few requests to say."""
+    isolation_low: dict[str, float | None] = {}
+    """Between this and the next that is by 95% of all samples (blocks of time, drawn again). None:
+    infinite. Not there: it was for too short a time on either side."""
+    isolation_high: dict[str, float | None] = {}
 
 
 class FaultSeen(msgspec.Struct, frozen=True):

@@ -1,14 +1,21 @@
 """Whether a run's figures are the server's, or those of a load test that was too slow itself."""
 
+from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from loadtest.client.data import RunData
 from loadtest.measured import Requests, Span
+from loadtest.outcome import Outcome
 from loadtest.record import Record
 from loadtest.scenario.document import Scenario
 from loadtest.statistics.quantiles import ordered, percentile
 from loadtest.summary import Trusted
 
+# What the system says of a connection for which the client's own machine has no room.
+_OWN: Final = frozenset({"emfile", "enfile", "eaddrnotavail", "enobufs", "enomem"})
+# Of requests, in percent: less than that changes no figure.
+_CUT: Final = 1.0
 # A wall clock that is kept in time is set by less than that all the time.
 _STEP = 0.05
 _REMEDY = "give the load test more workers or a machine of its own"
@@ -25,6 +32,7 @@ def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -
     loop = max(loops, default=0.0)
     reasons = [
         *_lost(data),
+        *_own_failures(requests.records),
         *_late(lag, scenario.lag_bound),
         *_missing(rate, scenario.trust.rate_percent),
         *_busy(cpu, scenario.trust.cpu_percent),
@@ -41,7 +49,7 @@ def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -
         cpu_percent=cpu,
         loop_lag_p99=loop,
         clock_steps=data.clock_steps,
-        notes=_stepped(data.clock_steps),
+        notes=[*_stepped(data.clock_steps), *_cut(requests)],
     )
 
 
@@ -56,6 +64,22 @@ def _lost(data: RunData) -> list[str]:
     if not data.lost_workers:
         return []
     return [f"worker {said}: what it had sent is missing" for said in data.lost_workers]
+
+
+def _own_failures(records: Iterable[Record]) -> list[str]:
+    """They count as the server's in all figures: so these are not to be believed."""
+    found = Counter(
+        record.code
+        for record in records
+        if record.outcome is Outcome.CONNECT and record.code in _OWN
+    )
+    if not found:
+        return []
+    codes = ", ".join(sorted(found))
+    return [
+        f"its own machine had no room for {found.total():,} connections ({codes}):"
+        " raise its limits (ulimit -n, ip_local_port_range), or spread the load over more machines"
+    ]
 
 
 def _late(lag: float, bound: float) -> list[str]:
@@ -100,6 +124,18 @@ def _stepped(steps: float) -> list[str]:
     return [
         f"the wall clock was set by {steps:.2f} s during the run: times of day are wrong by that,"
         " durations are not"
+    ]
+
+
+def _cut(requests: Requests) -> list[str]:
+    """Of these nobody knows how they would have ended, and most are among the longest."""
+    cut = sum(1 for record in requests.records if record.code == "drained")
+    percent = 100 * cut / requests.planned if requests.planned else 0.0
+    if percent <= _CUT:
+        return []
+    return [
+        f"{percent:.3g}% of requests were still open at the end of `drain`, and were cut: those"
+        " that were too slow until then count as missed, the others for nothing; drain for longer"
     ]
 
 

@@ -83,10 +83,10 @@ def _window(
 
 
 def _times(scenario: Scenario, due: list[Record]) -> tuple[Ordered, Ordered]:
-    """TTFT and TPOT of those that count, failed ones infinite."""
+    """TTFT and TPOT of those that count and were to be streamed, failed ones infinite."""
     teams: dict[str, list[Record]] = {}
     for record in due:
-        if record.team in scenario.teams:
+        if record.team in scenario.teams and record.streamed:
             teams.setdefault(record.team, []).append(record)
     judged = [
         record

@@ -13,8 +13,6 @@ from loadtest.folder import Folder
 from loadtest.scenario.load import parsed
 from loadtest.summary import Verdict
 
-_WORSE = 3
-
 
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="the folder of the run before")],
@@ -23,7 +21,7 @@ def compare(
         float, typer.Option(min=0.0, help="the smallest difference that matters, percent")
     ] = 2.0,
     gated: Annotated[
-        bool, typer.Option("--gate", help="status 3 if B is worse, or cannot be compared with A")
+        bool, typer.Option("--gate", help="status 3 if B is worse, 4 if nothing can be told")
     ] = False,
 ) -> None:
     """Say of B whether it is better than A, worse, or whether the two cannot tell.
@@ -37,12 +35,13 @@ def compare(
         b.records(),
         parsed(a.scenario(), str(before)),
         parsed(b.scenario(), str(after)),
+        ended=(_interrupted(a), _interrupted(b)),
         least=least,
     )
     typer.echo(f"{found.pairs} requests of each")
     typer.echo(said.comparison(found))
-    if gated and not gate(found):
-        raise typer.Exit(_WORSE)
+    if gated:
+        raise typer.Exit(said.STATUS[gate(found)])
 
 
 def _believed(path: Path) -> Folder:
@@ -51,3 +50,12 @@ def _believed(path: Path) -> Folder:
     if folder.summary().verdict is Verdict.INVALID:
         raise UserError(f"{path} is INVALID: the load test itself was too slow, so run it again")
     return folder
+
+
+def _interrupted(folder: Folder) -> float | None:
+    """When its measured time ended, s since its start, if that was before its time. Raises
+    `UserError`."""
+    summary = folder.summary()
+    if not summary.interrupted:
+        return None
+    return parsed(folder.scenario(), str(folder.path)).warmup + summary.overall.seconds

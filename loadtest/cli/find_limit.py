@@ -10,12 +10,19 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from loadtest.cli import options, said
-from loadtest.client.progress import Display
+from loadtest.client.progress import Display, Screen
 from loadtest.errors import UserError
-from loadtest.limit import Observe, Trials, at_rate, rate_of, with_clients
+from loadtest.limit import (
+    Observe,
+    Trials,
+    advice,
+    at_rate,
+    rate_of,
+    unit_of,
+    with_clients,
+)
 from loadtest.scenario.document import Scenario
 from loadtest.scenario.load import load
 from loadtest.search.find import Found, Rules, find_concurrency, find_rate
@@ -33,7 +40,11 @@ class Axis(StrEnum):
 def find_limit(
     source: options.Source,
     axis: Annotated[
-        Axis, typer.Option(help="requests per second, or clients that wait for their answers")
+        Axis,
+        typer.Option(
+            help="requests per second (conversations, where they have several turns), or clients"
+            " that wait for their answers"
+        ),
     ] = Axis.RATE,
     low: Annotated[float, typer.Option(min=0.0, help="where to begin; else the scenario's")] = 0.0,
     high: Annotated[float, typer.Option(min=0.0, help="where to end; else 64 times that")] = 0.0,
@@ -54,30 +65,50 @@ def find_limit(
 
     The level is doubled until a trial fails, then halved in on. Each is judged by an interval, and
     repeated for longer where that is not enough: status 0 if the limit is found, 4 if it is not.
+    Ctrl-C ends the search with what was found until then.
     """
     scenario = load(source, options.changes(given, url, model, "", seed))
     rules = Rules(_share(scenario), each, longest, resolution)
     low = low or (rate_of(scenario) if axis is Axis.RATE else 1.0)
-    at, console = _at(axis), Console(stderr=True)
+    at, console = _at(axis), Screen(stderr=True)
+    at(scenario, low, each)  # what cannot be searched is said before anything else
+    _check(out)
     with ExitStack() as stack:
         trials = Trials(
             lambda level, seconds: at(scenario, level, seconds),
             os.environ,
             lambda one: _shown(one, console, stack),
-            lambda line: console.print(f"note: {line}", markup=False),
+            lambda line: _note(console, line),
         )
-        found = asyncio.run(_find(axis, trials, low, high or low * 64, rules))
-    typer.echo(said.found(found, axis.value))
+        for line in advice(scenario):
+            _note(console, line)
+        found = asyncio.run(_find(axis, trials, low, high or low * 64, rules, unit_of(scenario)))
     if out:
         out.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    typer.echo(said.found(found, axis.value))
     if not found.resolved:
         raise typer.Exit(_UNRESOLVED)
 
 
-async def _find(axis: Axis, trials: Trials, low: float, high: float, rules: Rules) -> Found:
+async def _find(
+    axis: Axis, trials: Trials, low: float, high: float, rules: Rules, unit: str
+) -> Found:
     if axis is Axis.RATE:
-        return await find_rate(trials, low, high, rules)
+        return await find_rate(trials, low, high, rules, unit)
     return await find_concurrency(trials, round(low), round(high), rules)
+
+
+def _check(out: Path | None) -> None:
+    """Before the search, so that hours of it are not lost. Raises `UserError`."""
+    if out is None:
+        return
+    place = out if out.exists() else out.parent
+    if out.is_dir() or not out.parent.is_dir() or not os.access(place, os.W_OK):
+        raise UserError(f"{out} cannot be written: name a file in a folder that is there")
+
+
+def _note(console: Screen, line: str) -> None:
+    console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _at(axis: Axis) -> Callable[[Scenario, float, float], Scenario]:
@@ -93,7 +124,7 @@ def _share(scenario: Scenario) -> float:
     return shares.pop() / 100
 
 
-def _shown(scenario: Scenario, console: Console, stack: ExitStack) -> Observe:
+def _shown(scenario: Scenario, console: Screen, stack: ExitStack) -> Observe:
     """Each trial under the one before."""
     stack.close()
     return stack.enter_context(Display(_title(scenario), console)).show

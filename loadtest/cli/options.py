@@ -18,7 +18,10 @@ Seed = Annotated[int | None, typer.Option(help="instead of the scenario's")]
 Changes = Annotated[
     list[str],
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="another value, such as teams.main.arrivals.rate=5"
+        "--set",
+        metavar="KEY=VALUE",
+        help="another value, such as teams.main.arrivals.rate=5, or of a list by its number from 0:"
+        " teams.main.workloads.0.output=5",
     ),
 ]
 Out = Annotated[
@@ -37,8 +40,8 @@ def changes(
         if not equals or not key:
             raise UserError(f"--set {one}: write KEY=VALUE, such as teams.main.arrivals.rate=5")
         found[key] = _value(one, value)
-    named = {"target.url": url, "target.model": model, "duration": duration, "seed": seed}
-    return found | {key: _plain(value) for key, value in named.items() if value not in ("", None)}
+    named = {"target.url": url, "target.model": model, "duration": _plain(duration), "seed": seed}
+    return found | {key: value for key, value in named.items() if value not in ("", None)}
 
 
 def _value(given: str, text: str) -> Any:
@@ -48,9 +51,9 @@ def _value(given: str, text: str) -> Any:
         raise UserError(f"--set {given}: the value is no YAML") from None
 
 
-def _plain(value: str | int | None) -> str | int | float | None:
-    """A duration without a unit is a number."""
+def _plain(duration: str) -> str | float:
+    """Without a unit it is a number."""
     try:
-        return float(value) if isinstance(value, str) else value
+        return float(duration)
     except ValueError:
-        return value
+        return duration

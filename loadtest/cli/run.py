@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from loadtest import folder
 from loadtest.cli import options, said
-from loadtest.client.progress import Display
+from loadtest.client.progress import Display, Screen
 from loadtest.errors import UserError
-from loadtest.folder import Folder
+from loadtest.folder import Circumstances, Folder, Keeper
 from loadtest.record import Record
 from loadtest.scenario.document import Scenario
 from loadtest.scenario.load import load, parsed
@@ -35,16 +34,27 @@ def run(
     """
     scenario = load(source, options.changes(given, url, model, duration, seed))
     place = Folder(out) if out else folder.new(options.RESULTS, scenario.name)
-    place.make()
-    session = Session(scenario, os.environ, lambda line: typer.echo(f"note: {line}", err=True))
+    place.make(scenario)
+    # Said when all is written: nobody may be there to read them.
+    notes: list[str] = []
+    keeper = Keeper(place, notes.append)
+    session = Session(scenario, os.environ, notes.append)
     try:
-        with Display(scenario.name, Console(stderr=True)) as display:
-            circumstances, records = asyncio.run(session.play(display.show))
+        with Display(scenario.name, Screen(stderr=True)) as display:
+            circumstances, records = asyncio.run(session.play(display.show, keeper=keeper))
     except UserError:
         place.give_up()
         raise
-    place.keep(scenario, circumstances, records)
-    _conclude(place, scenario, records)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # It was ended before anything was sent: from then on signals end it in order.
+        if not keeper.began:
+            place.give_up()
+        raise KeyboardInterrupt from None
+    try:
+        place.keep(circumstances, records if keeper.failed else None)
+    except OSError as error:
+        notes.append(f"{place.path} is not whole: {error.strerror}")
+    _conclude(place, scenario, circumstances, records, notes)
 
 
 def report(
@@ -52,12 +62,25 @@ def report(
 ) -> None:
     """Make the summary and the report of a run anew from its records."""
     ran = Folder(place)
-    _conclude(ran, parsed(ran.scenario(), str(place)), ran.records())
+    scenario = parsed(ran.scenario(), str(place))
+    _conclude(ran, scenario, ran.circumstances(), ran.records(), [])
 
 
-def _conclude(place: Folder, scenario: Scenario, records: list[Record]) -> None:
-    summary = concluded(scenario, place.circumstances(), records)
-    place.conclude(summary, records)
+def _conclude(
+    place: Folder,
+    scenario: Scenario,
+    circumstances: Circumstances,
+    records: list[Record],
+    notes: list[str],
+) -> None:
+    summary = concluded(scenario, circumstances, records)
+    left = f"report: {place.report}"
+    try:
+        place.conclude(summary, records)
+    except OSError as error:
+        left = f"no report: {place.path} cannot be written to: {error.strerror}"
+    for line in notes:
+        typer.echo(f"note: {line}", err=True)
     typer.echo(said.summary(summary))
-    typer.echo(f"report: {place.report}")
+    typer.echo(left)
     raise typer.Exit(said.STATUS[summary.verdict])

@@ -5,6 +5,7 @@ from typing import Final
 
 from loadtest.compare import Compared, Comparison
 from loadtest.search.find import Found, Tried
+from loadtest.search.trial import Count
 from loadtest.summary import Distribution, Part, Summary, Verdict
 
 STATUS: Final = {
@@ -31,6 +32,7 @@ def summary(one: Summary) -> str:
         f"outcomes: {outcomes or 'none'}",
         f"load test: {trust.workers} processes, {trust.cpu_percent:.0f}% of a core, sent"
         f" {trust.rate_percent:.1f}% of what was due, late by {_time(trust.lag_p99)} (p99)",
+        *(f"note: {note}" for note in trust.notes),
         "",
         f"{one.verdict.upper()}" + (" (interrupted)" if one.interrupted else ""),
         *(f"  {reason}" for reason in one.reasons),
@@ -85,19 +87,29 @@ def _figure(value: float | None) -> str:
 
 
 def found(one: Found, axis: str) -> str:
-    """Each trial, and the answer."""
-    rows = [(axis, "seconds", "counted", "good", "99% between", "verdict")]
+    """Each trial, by the team that stands worst, and the answer."""
+    rows = [
+        (one.unit, "seconds", "counted", "good", "99% between", "ttft p99", "verdict", "outcomes")
+    ]
     rows += [_tried(each) for each in one.trials]
-    passed = "none" if one.passed is None else f"{one.passed:g}"
+    passed = "none" if one.passed is None else f"{one.passed:g} {one.unit}"
     return "\n".join([table(rows), "", f"highest {axis} that keeps it: {passed}", one.reason])
 
 
-def _tried(one: Tried) -> tuple[str, str, str, str, str, str]:
+def _tried(one: Tried) -> tuple[str, str, str, str, str, str, str, str]:
     trial = one.trial
-    share = f"{trial.good / trial.counted:.2%}" if trial.counted else "-"
-    verdict = "saturated" if trial.saturated else one.verdict.value
-    between = f"{one.low:.2%} to {one.high:.2%}"
-    return f"{trial.level:g}", f"{one.seconds:g}", str(trial.counted), share, between, verdict
+    count = trial.teams.get(one.team, Count(0, 0))
+    verdict = "saturated" if trial.saturated and trial.valid else one.verdict.value
+    return (
+        f"{trial.level:g}",
+        f"{trial.seconds:.3g}",
+        str(count.counted),
+        f"{count.good / count.counted:.2%}" if count.counted else "-",
+        f"{one.low:.2%} to {one.high:.2%}",
+        _time(count.ttft_p99) if count.counted else "-",
+        f"{verdict} ({one.team})" if len(trial.teams) > 1 else verdict,
+        ", ".join(f"{name} {number}" for name, number in count.outcomes.items()) or "-",
+    )
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

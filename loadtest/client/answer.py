@@ -45,6 +45,7 @@ class Reading:
         "finish",
         "first",
         "first_tokens",
+        "free",
         "gap",
         "last",
         "malformed",
@@ -60,6 +61,9 @@ class Reading:
         self.output: float | None = None
         self.last = 0.0
         self.pieces = 0
+        self.free = 0.0
+        """When its client can go on, s since the run's start: after `[DONE]` the end of the body
+        may be waited for, so that the connection can be used again."""
         self.gap = 0.0
         """The latest."""
         self.max_gap = 0.0

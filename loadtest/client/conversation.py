@@ -61,29 +61,30 @@ class Talking:
         self.began = 0.0
         """The run's start, of the monotonic clock."""
 
-    async def hold(self, prepared: Prepared) -> Record | None:
+    async def hold(self, prepared: Prepared) -> tuple[Record, float] | None:
         """Hold it to its end, which is its last turn, one that failed, or the run's end.
 
-        Gives its last record. A later turn is due when the answer before it has ended and was
-        thought about; what is due after the team's time is not sent.
+        Gives its last record, and when its client was free again. A later turn is due when that is
+        so and the answer was thought about; what is due after the team's time is not sent.
         """
         arrival, turn = prepared.arrival, prepared.first
         workload = self._team.workloads[arrival.workload]
-        due, number, record = arrival.at, 0, None
+        due, number, last = arrival.at, 0, None
         while turn is not None:
             record = self._record(arrival, workload, turn, due, number)
             reading = await self._send(turn, record, workload, arrival.seed + number)
             self._log.ends(record, reading.gap if reading.pieces > 1 else None)
-            if not record.good or record.ended is None:
+            last = record, reading.free
+            if not record.good:
                 break
             turn = prepared.conversation.turn(_answer(reading, record))
             if turn is None:
                 break
-            due, number = record.ended + turn.think, number + 1
+            due, number = reading.free + turn.think, number + 1
             if due >= self._stop or not await self._pauses.until(self.began + due):
                 break
             self._log.due += 1
-        return record
+        return last
 
     async def _send(self, turn: Turn, record: Record, workload: Workload, seed: int) -> Reading:
         now = time.monotonic()

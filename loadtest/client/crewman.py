@@ -15,6 +15,7 @@ from loadtest.client import wire
 # twice a second, but not while it prepares the first requests.
 _SILENCE = 30.0
 _SILENCE_BEFORE = 120.0
+_LAST_LINES = 8
 
 
 class Lost(Exception):
@@ -101,7 +102,9 @@ class Crewman:
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         lines = self._errors.read_text(errors="replace").strip().splitlines()
-        return f"ended with {code}: {lines[-1]}" if lines else f"ended with {code}"
+        # The end of a traceback says what went wrong, and where.
+        said = " | ".join(line.strip() for line in lines[-_LAST_LINES:])
+        return f"ended with {code}: {said}" if lines else f"ended with {code}"
 
 
 def environment() -> dict[str, str]:

@@ -37,27 +37,36 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
-async def probe(endpoint: Endpoint, team: str | None = None) -> Probed:
-    """Ask for the models, and for one token. `team` says whose key is tried; else the first one.
+async def probe(endpoint: Endpoint) -> Probed:
+    """Ask for the models with each key, and with the first one for a token.
 
-    Raises `UserError` for a target that cannot be reached, refuses the key, answers something
+    Raises `UserError` for a target that cannot be reached, refuses a key, answers something
     else than an OpenAI-compatible server, or has no such model.
     """
-    key = endpoint.keys.get(team) if team else next(iter(endpoint.keys.values()), None)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    # By key: teams may share one.
+    teams: dict[str, str] = {}
+    for team, key in endpoint.keys.items():
+        teams.setdefault(key, team)
+    first, *others = teams.items() or [("", "")]
     async with session(endpoint) as line:
-        models = await _models(line, endpoint, headers)
+        models = await _models(line, endpoint, *first)
+        for key, team in others:
+            await _models(line, endpoint, key, team)
         model = _chosen(endpoint, models)
-        return Probed(model, models, await _overhead(line, endpoint, headers, model))
+        return Probed(model, models, await _overhead(line, endpoint, _headers(first[0]), model))
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 async def _models(
-    line: aiohttp.ClientSession, endpoint: Endpoint, headers: Mapping[str, str]
+    line: aiohttp.ClientSession, endpoint: Endpoint, key: str, team: str
 ) -> list[str]:
     url = endpoint.url.rstrip("/") + "/v1/models"
-    status, kind, body = await _asked(line, url, headers, None, _PATIENCE)
+    status, kind, body = await _asked(line, url, _headers(key), None, _PATIENCE)
     if status in (401, 403):
-        given = "the key" if headers else "a request without a key"
+        given = f"the key of team {team}" if key else "a request without a key"
         raise UserError(f"{url} refused {given} ({status}): set the variable that key_env names")
     if "html" in kind:
         raise UserError(f"{url} answers HTML ({status}): target.url is the server, without /v1")
@@ -65,7 +74,7 @@ async def _models(
         raise UserError(f"{url} answers {status}: is this an OpenAI-compatible server?")
     try:
         return [model.id for model in msgspec.json.decode(body, type=_Models).data]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise UserError(f"{url} does not list models: is it an OpenAI-compatible server?") from None
 
 

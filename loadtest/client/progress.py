@@ -1,20 +1,42 @@
-"""Shows how a run stands: a table that changes in a terminal, a line each ten seconds elsewhere."""
+"""Shows how a run stands: a table that changes in a terminal, a line each ten seconds elsewhere.
 
+A thread of its own writes. A terminal that stands still (Ctrl-S), a pipe that nobody reads any more
+or a full disk costs the display, and the run nothing.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from loadtest.client.data import Progress
 from loadtest.outcome import GOOD
 
 _LINE_EVERY = 10.0
+# Lines that may wait to be written. Of a table only the newest is of use.
+_LINES = 16
+# In the end, for what is still to be written, s.
+_PATIENCE = 2.0
+
+
+class Screen(Console):
+    """A console whose broken pipe is an error. The library's own would end the thread, and let
+    nothing be seen of the process's standard output either."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the `BrokenPipeError` is handled."""
+        raise BrokenPipeError
 
 
 class Display:
-    """Use it as a context, and give `show` to the run."""
+    """Use it as a context, and give `show` to the run: it never waits, and never raises."""
 
     def __init__(self, name: str, console: Console) -> None:
         self._name = name
@@ -22,10 +44,13 @@ class Display:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._next_line = 0.0
         self._last: Progress | None = None
+        self._box: queue.Queue[Callable[[], None] | None]
+        self._box = queue.Queue(1 if self._live else _LINES)
+        # A daemon: one that waits for its terminal for good keeps no process alive.
+        self._writer = threading.Thread(target=self._write, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._writer.start()
         return self
 
     def __exit__(
@@ -34,24 +59,51 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-        elif self._last is not None:
-            self._print(self._last)
+        if self._last is not None:
+            self._put(self._last)
+        if not self._writer.is_alive():
+            return
+        with contextlib.suppress(queue.Full):
+            self._box.put(None, timeout=_PATIENCE)
+            self._writer.join(_PATIENCE)
 
     def show(self, progress: Progress) -> None:
         """Show this from now on."""
         if self._live is not None:
-            self._live.update(table(self._name, progress), refresh=True)
+            self._put(progress)
             return
         self._last = progress
         if progress.elapsed >= self._next_line:
             self._next_line += _LINE_EVERY
-            self._print(progress)
+            self._put(progress)
             self._last = None
 
-    def _print(self, progress: Progress) -> None:
-        self._console.print(line(progress), markup=False, highlight=False, soft_wrap=True)
+    def _put(self, progress: Progress) -> None:
+        """Have it written, at the cost of the oldest that waits."""
+        if self._box.full():
+            with contextlib.suppress(queue.Empty):
+                self._box.get_nowait()
+        with contextlib.suppress(queue.Full):
+            self._box.put_nowait(lambda: self._draw(progress))
+
+    def _write(self) -> None:
+        """The thread: after the first failure it writes nothing more."""
+        # SystemExit too: of a console that is not a `Screen`.
+        with contextlib.suppress(Exception, SystemExit):
+            if self._live is not None:
+                self._live.start()
+            try:
+                while (draw := self._box.get()) is not None:
+                    draw()
+            finally:
+                if self._live is not None:
+                    self._live.stop()
+
+    def _draw(self, progress: Progress) -> None:
+        if self._live is not None:
+            self._live.update(table(self._name, progress), refresh=True)
+        else:
+            self._console.print(line(progress), markup=False, highlight=False, soft_wrap=True)
 
 
 def line(progress: Progress) -> str:
@@ -74,7 +126,9 @@ def line(progress: Progress) -> str:
 
 def table(name: str, progress: Progress) -> Table:
     """The same, for a terminal."""
-    grid = Table(title=title(name, progress), show_header=False, title_justify="left", box=None)
+    grid = Table(
+        title=escape(title(name, progress)), show_header=False, title_justify="left", box=None
+    )
     grid.add_column(style="bold")
     grid.add_column()
     grid.add_row(
@@ -94,7 +148,7 @@ def table(name: str, progress: Progress) -> Table:
         colour = "green" if outcome in good else "yellow"
         grid.add_row(outcome, f"[{colour}]{count}[/]")
     for lost in progress.lost_workers:
-        grid.add_row("[red]lost[/]", lost)
+        grid.add_row("[red]lost[/]", escape(lost))
     return grid
 
 

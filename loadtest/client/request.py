@@ -129,7 +129,9 @@ class Sender:
             if deadline.ended is not None:
                 record.outcome = deadline.ended
                 record.code = deadline.why
+        record.code = headers.plain(record.code)
         reading.fill(record, self.began)
+        reading.free = time.monotonic() - self.began
 
     async def _exchange(
         self, request: Request, record: Record, reading: Reading, deadline: Deadline

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from loadtest.client import crew, wire
 from loadtest.client.crewman import Crewman, Lost
 from loadtest.client.data import Endpoint, Progress, RunData, WorkerStats
+from loadtest.client.signals import Signals
 from loadtest.client.wall_clock import WallClock
 from loadtest.client.window import Window
 from loadtest.errors import UserError
@@ -38,23 +38,29 @@ async def run(
     overhead: int = 0,
     run_id: str = "",
     started: Callable[[float], None] = lambda _: None,
+    keep: Callable[[list[Record]], None] = lambda _: None,
     enough: asyncio.Event | None = None,
+    signals: Signals | None = None,
     conversations: str = "loadtest.client.requests:prompts",
 ) -> RunData:
     """Play a scenario to its end, or to Ctrl-C or SIGTERM: then what there is so far is returned.
 
     `observe` is called twice a second. `started` is called once, with the run's time 0 of the
-    monotonic clock, shortly before that. Once there is `enough`, it ends as by Ctrl-C. `overhead`
-    is what the server puts around a prompt, in tokens; `conversations` names what makes requests,
-    `module:function`. To be awaited in the main thread, where signals arrive.
+    monotonic clock, shortly before that. `keep` gets records as they arrive. Once there is
+    `enough`, it ends as by Ctrl-C. `overhead` is what the server puts around a prompt, in tokens;
+    `conversations` names what makes requests, `module:function`. To be awaited in the main thread,
+    where signals arrive; `signals` are those of who takes them for longer than the run.
     """
     workers = scenario.workers or crew.size(scenario, plans, os.cpu_count() or 1)
-    running = _Run(scenario, endpoint, observe, run_id or secrets.token_hex(8))
+    running = _Run(scenario, endpoint, observe, keep, run_id or secrets.token_hex(8))
     jobs = [
         running.job(number, plan.slice(plans, number, workers), plans, overhead, conversations)
         for number in range(workers)
     ]
-    with running.interruptible(), running.ending(enough or asyncio.Event()):
+    with contextlib.ExitStack() as stack:
+        signals = signals or stack.enter_context(Signals())
+        stack.enter_context(signals.heard_by(running.interrupt))
+        stack.enter_context(running.ending(enough or asyncio.Event()))
         return await running.play(jobs, started)
 
 
@@ -66,11 +72,13 @@ class _Run:
         scenario: Scenario,
         endpoint: Endpoint,
         observe: Callable[[Progress], None],
+        keep: Callable[[list[Record]], None],
         run_id: str,
     ) -> None:
         self._scenario = scenario
         self._endpoint = endpoint
         self._observe = observe
+        self._keep = keep
         self._id = run_id
         self._crew: list[Crewman] = []
         self._records: list[Record] = []
@@ -131,27 +139,12 @@ class _Run:
         )
 
     @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run in order; a second one at once."""
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.getsignal(one) for one in signals]
-        for one in signals:
-            loop.add_signal_handler(one, self._interrupt)
-        try:
-            yield
-        finally:
-            for one, handler in zip(signals, before, strict=True):
-                loop.remove_signal_handler(one)
-                signal.signal(one, handler)
-
-    @contextlib.contextmanager
     def ending(self, enough: asyncio.Event) -> Iterator[None]:
         """The run ends, as by Ctrl-C, once there is enough."""
 
         async def end() -> None:
             await enough.wait()
-            self._interrupt()
+            self.interrupt()
 
         waiting = asyncio.create_task(end())
         try:
@@ -159,7 +152,8 @@ class _Run:
         finally:
             waiting.cancel()
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
+        """End the run in order; a second time, at once."""
         self._interrupts += 1
         self._interrupted.set()
         for worker in self._crew:
@@ -198,6 +192,7 @@ class _Run:
                 match await worker.hear():
                     case wire.Report() as report:
                         self._records += report.records
+                        self._keep(report.records)
                         self._window.add(worker.number, report, time.monotonic() - self._at)
                     case wire.Final(stats):
                         self._stats.append(stats)

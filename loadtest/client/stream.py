@@ -4,7 +4,7 @@
 """
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -70,6 +70,10 @@ class Events:
             self._data.append(b"")
 
 
+# More is no count of tokens, nor a number that every reader of records can read.
+Count = Annotated[int, msgspec.Meta(le=2**53)]
+
+
 class FunctionDelta(msgspec.Struct, gc=False):
     """Of a tool call: pieces of what is called, and with what."""
 
@@ -106,20 +110,20 @@ class Choice(msgspec.Struct):
 class PromptDetails(msgspec.Struct, gc=False):
     """Of the prompt's tokens."""
 
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class CompletionDetails(msgspec.Struct, gc=False):
     """Of the answer's tokens."""
 
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class Usage(msgspec.Struct):
     """What the server counted: in the end, or with `continuous_usage_stats` up to each chunk."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
+    prompt_tokens: Count = 0
+    completion_tokens: Count | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
 
@@ -155,7 +159,7 @@ def chunk(text: bytes) -> Chunk:
     """What an event says. Raises `ValueError` if it is nothing that such a server sends."""
     try:
         found = _chunks.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if found.choices is None and found.usage is None and not found.failed:
         raise ValueError("neither choices nor an error")
@@ -176,7 +180,7 @@ def failure_of(body: bytes) -> Failure:
     """The code and type in the body of an error answer; empty where that is no JSON."""
     try:
         return failure(_chunks.decode(body))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Failure()
 
 

@@ -174,11 +174,12 @@ class Worker:
             if arrival.at >= stop or not await self._pauses.until(talking.began + arrival.at):
                 return
             self._log.due += 1
-            record = await talking.hold(self._requests.prepare(name, arrival))
-            if record is None or record.ended is None:
+            last = await talking.hold(self._requests.prepare(name, arrival))
+            if last is None:
                 return
-            free = record.ended if record.good else record.ended + _AFTER_FAILURE
-            arrival = self._requests.after(name, client, number, free)
+            record, free = last
+            pause = 0.0 if record.good else _AFTER_FAILURE
+            arrival = self._requests.after(name, client, number, free + pause)
 
     def _drained(self) -> None:
         """The wait for answers is over. One that has broken the promise of its first token already
@@ -241,10 +242,14 @@ async def _serve(
     telling = asyncio.create_task(_tell(writer, worker))
     try:
         await worker.run(start.at)
+        if telling.done():
+            telling.result()  # it has failed: what it was to tell is missing
     finally:
         hearing.cancel()
         telling.cancel()
-    writer.write(wire.frame(worker.report()))
+        # Also where it failed: what it knows is not lost.
+        writer.write(wire.frame(worker.report()))
+        await writer.drain()
     writer.write(wire.frame(wire.Final(worker.stats())))
     await writer.drain()
     writer.close()

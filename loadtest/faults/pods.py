@@ -72,15 +72,28 @@ class Pods:
                 await self._signal(pod, "STOP")
             await asyncio.sleep(lasts)
         finally:
-            # All of them, also where one cannot be stopped, or does not go on.
-            errors = []
-            for pod in pods:
+            await self._go_on(pods)
+
+    async def _go_on(self, pods: list[str]) -> None:
+        """All of them, also where one cannot be stopped, or does not go on. Who is cancelled
+        meanwhile sees to that first: a pod that stands still would do so for good."""
+        errors = []
+        cancelled: asyncio.CancelledError | None = None
+        for pod in pods:
+            told = False
+            while not told:
                 try:
                     await self._signal(pod, "CONT")
                 except UserError as error:
                     errors.append(error)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    continue  # that has ended the `kubectl`: once more
+                told = True
         if errors:
             raise errors[0]
+        if cancelled is not None:
+            raise cancelled
 
     async def _signal(self, pod: str, signal: str) -> None:
         script = _SIGNAL_ALL.replace("SIGNAL", signal)

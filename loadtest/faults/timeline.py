@@ -63,12 +63,17 @@ class Timeline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
         try:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.undo()
         finally:
             await self._stack.aclose()
+
+    async def undo(self) -> None:
+        """Make no more faults, and undo what still lasts. Proxies pass connections on."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _make(self, number: int, fault: Fault) -> None:
         await asyncio.sleep(fault.at - self._clock())

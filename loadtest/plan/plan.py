@@ -44,11 +44,6 @@ def team_seed(scenario: Scenario, team: str) -> int:
     return seeds.team(scenario.seed, team)
 
 
-def total(plans: Mapping[str, TeamPlan]) -> int:
-    """Arrivals of all teams: of a closed loop only its clients."""
-    return sum(len(team.arrivals) for team in plans.values())
-
-
 def slice(plans: Mapping[str, TeamPlan], worker: int, workers: int) -> dict[str, TeamPlan]:
     """One worker's part of a plan, with all teams: each arrival is in the part of one worker.
 

@@ -16,7 +16,8 @@ TIMES: Final = (
         "ttft",
         "TTFT",
         "Time to first token: from when the request was due, not from when it was sent, to the"
-        " first piece with a token (content, reasoning or a tool call; a role alone is none).",
+        " first piece with a token (content, reasoning or a tool call; a role alone is none). Of"
+        " streamed answers only.",
     ),
     Definition(
         "tpot",
@@ -27,7 +28,8 @@ TIMES: Final = (
     Definition(
         "gap",
         "Longest gap",
-        "The longest pause between two pieces of one answer: what a reader feels as a stall.",
+        "The longest pause between two pieces of one answer: what a reader feels as a stall. Of"
+        " whole answers in at least two pieces; failed ones are left out.",
     ),
     Definition(
         "e2e",
@@ -38,7 +40,8 @@ TIMES: Final = (
     Definition(
         "ttfot",
         "TTFOT",
-        "Time to first output token: as TTFT, but to the first piece that is not reasoning.",
+        "Time to first output token: as TTFT, but to the first piece that is not reasoning."
+        " Answers that are nothing but reasoning have none.",
     ),
     Definition(
         "sent_ttft",

@@ -6,7 +6,7 @@ from html import escape
 import yaml
 from pydantic import ValidationError
 
-from loadtest.report.cells import NEVER, NOTHING, count, number, percent, seconds
+from loadtest.report.cells import NEVER, NOTHING, count, number, percent, seconds, share
 from loadtest.report.figures import Figures, Step
 from loadtest.report.table import Row, measure, table
 from loadtest.scenario.document import Scenario
@@ -80,10 +80,22 @@ def fairness(figures: Figures) -> str:
         title = measure(
             f"Isolation: {team}",
             "Its p99 TTFT while a team beyond its limits sent, by"
-            " that while none did: 1 is perfect.",
+            " that while none did: 1 is perfect. Below it what that is by 95% of all samples.",
         )
-        rows.append((title, figures.show(number, "fairness", "isolation", team, none=NEVER)))
+        shown = figures.show(number, "fairness", "isolation", team, none=NEVER)
+        rows.append((title, shown + _isolated(figures, team)))
     return table("Fairness", ("", "is"), rows)
+
+
+def _isolated(figures: Figures, team: str) -> str:
+    """Between what it is, where that can be said."""
+    if team not in (figures.at("fairness", "isolation_high") or {}):
+        return ""
+    low, high = (
+        figures.show(number, "fairness", f"isolation_{end}", team, none=NEVER)
+        for end in ("low", "high")
+    )
+    return f"<small>{low} to {high}</small>"
 
 
 def quotas(figures: Figures) -> str:
@@ -95,22 +107,23 @@ def quotas(figures: Figures) -> str:
     ]
     if not rows:
         return ""
-    head = ("team, limit", "kept", "entitled", "offered", "let in", "worst window", "honest advice")
+    head = "team, limit;kept;entitled;offered;let in;of what it could have had;worst window"
     return table(
         "Quotas",
-        head,
+        f"{head};honest advice".split(";"),
         rows,
         "Entitled: what the limit allows over the measured time, beginning with a full bucket."
-        " Worst window: the most let in within any window of the limit, by the limit; above 1 is"
-        " too much. Honest advice: of requests that came again when retry-after said, those let"
-        " in.",
+        " Of what it could have had: let in, by the least of entitled and offered; well below 100%"
+        " more is refused than the limit asks for. Worst window: the most let in within any window"
+        " of the limit, by the limit; above 1 is too much. Honest advice: of requests that came"
+        " again when retry-after said, those let in.",
     )
 
 
 def _quota(figures: Figures, team: str, place: int) -> Row:
     path: tuple[Step, ...] = ("teams", team, "quotas", place)
     word, colour = ("kept", "passed") if figures.at(*path, "kept") else ("broken", "failed")
-    names = ("entitled", "offered", "admitted", "worst_window")
+    names = ("entitled", "offered", "admitted")
     let_in, came = (
         figures.show(count, *path, name) for name in ("admitted_at_advice", "retries_at_advice")
     )
@@ -118,6 +131,8 @@ def _quota(figures: Figures, team: str, place: int) -> Row:
         f"{escape(team)}<small>{figures.text(*path, 'limit')}</small>",
         f'<span class="badge {colour}">{word}</span>',
         *(figures.show(number, *path, name) for name in names),
+        figures.show(share, *path, "used"),
+        figures.show(number, *path, "worst_window"),
         f"{let_in} of {came}" if figures.at(*path, "retries_at_advice") else NOTHING,
     )
 

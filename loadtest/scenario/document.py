@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from loadtest.outcome import Outcome
 from loadtest.scenario.arrivals import Arrivals
 from loadtest.scenario.faults import Fault, FaultTarget, check_deed
-from loadtest.scenario.model import Model, Percent, Seconds
+from loadtest.scenario.model import Model, Percent, Seconds, Share
 from loadtest.scenario.workload import Retry, Workload
 
 
@@ -43,12 +43,19 @@ class Expectation(Model):
     limits: Limits | None = None
     conforming: bool = True
     """Whether it keeps its limits: then nobody else may cost it anything."""
-    percent: dict[Outcome, Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
+    percent: dict[Outcome, Annotated[list[Share], Field(min_length=2, max_length=2)]] = Field(
         default_factory=dict
     )
     """From how many to how many percent of its requests may end so: `quota_429: [20, 90]`."""
     slo: SLO | None = None
     """Instead of the scenario's."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for outcome, (low, high) in self.percent.items():
+            if low > high:
+                raise ValueError(f"of {outcome} the lowest percent ({low:g}) is above {high:g}")
+        return self
 
 
 class Team(Model):
@@ -159,6 +166,11 @@ class Scenario(Model):
         if self.warmup >= self.duration:
             raise ValueError("warmup must end before duration does: nothing would be counted")
         for fault in self.faults:
+            if fault.at >= self.duration:
+                raise ValueError(
+                    f"{fault.do} of {fault.target} at {fault.at:g} s would never be made: nothing"
+                    f" is sent from {self.duration:g} s on"
+                )
             if fault.target not in self.fault_targets:
                 known = ", ".join(self.fault_targets) or "none"
                 raise ValueError(f"fault_targets has no {fault.target!r} (it has: {known})")

@@ -24,8 +24,9 @@ def ready() -> Mapping[str, str]:
 def load(source: str, changes: Mapping[str, Any] | None = None) -> Scenario:
     """A scenario from a file, or by the name of a ready-made one.
 
-    `changes` replace what it says: values by keys with dots, such as `target.url`. Files that a
-    scenario names are looked for beside it. Raises `UserError`, one line.
+    `changes` replace what it says: values by keys with dots, such as `target.url`; what is in
+    a list by its number, from 0. Files that a scenario names are looked for beside it. Raises
+    `UserError`, one line.
     """
     path = Path(source)
     if path.is_file():
@@ -66,13 +67,19 @@ def _document(text: str, source: str) -> dict[str, Any]:
 
 def _put(document: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
-    at = document
+    at: Any = document
     for part in path:
-        below = at.setdefault(part, {})
-        if not isinstance(below, dict):
+        at = at[_place(at, part, key)] if isinstance(at, list) else at.setdefault(part, {})
+        if not isinstance(at, dict | list):
             raise UserError(f"{key}: {part} is a value, and has nothing below it")
-        at = below
-    at[last] = value
+    at[_place(at, last, key) if isinstance(at, list) else last] = value
+
+
+def _place(at: list[Any], part: str, key: str) -> int:
+    """Of what a list has."""
+    if not part.isdecimal() or int(part) >= len(at):
+        raise UserError(f"{key}: {part} is none of a list of {len(at)}, numbered from 0")
+    return int(part)
 
 
 def _said(error: ErrorDetails) -> str:

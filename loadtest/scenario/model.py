@@ -25,6 +25,8 @@ Seconds = Annotated[
 ]
 """A duration: `90`, `90s`, `1.5m`."""
 Percent = Annotated[float, Field(gt=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=100)]
+"""In percent, and there may be none of it."""
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

@@ -7,18 +7,20 @@ lowest that failed is halved until it is within the resolution. A trial passes w
 all trials of its level together. What is unresolved even then is near the limit, and is closed in
 from both sides.
 
-It is taken for granted that less load is never worse.
+Each team is judged by itself, and the worst of them is what counts. It is taken for granted that
+less load is never worse. What ends a search early leaves what was found until then.
 """
 
 import math
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from loadtest.errors import UserError
-from loadtest.search.trial import Evidence, Trial, Weighed, weigh
+from loadtest.judgement import worst
+from loadtest.search.trial import Evidence, Stopped, Trial, Weighed, spread, weigh
 from loadtest.summary import Verdict
 
 # By how much a level may be above another one to have about its spread. A trial that would have to
@@ -28,7 +30,8 @@ _HOPELESS: Final = 2.0
 
 
 class Run(Protocol):
-    """Makes one trial at a level, for so many seconds."""
+    """Makes one trial at a level, for so many seconds. Raises `Stopped` where somebody ended it,
+    and `UserError` where it could not be made."""
 
     def __call__(self, level: float, seconds: float, /) -> Awaitable[Trial]:
         """Its result."""
@@ -56,9 +59,12 @@ class Tried(msgspec.Struct, frozen=True):
 
     trial: Trial
     seconds: float
+    """That were asked for."""
     verdict: Verdict
+    team: str
+    """The one that it is for: that which stands worst."""
     low: float
-    """Between this and the next the share of good requests is (Wilson), each bound with the
+    """Between this and the next the share of its good requests is (Wilson), each bound with the
     confidence of the search."""
     high: float
 
@@ -74,14 +80,18 @@ class Found(msgspec.Struct, frozen=True):
     """Whether the limit is between these two, and they are within the resolution."""
     reason: str
     """In words."""
+    unit: str
+    """Of levels."""
     trials: list[Tried]
     """All of them, in order."""
 
 
-async def find_rate(run: Run, low: float, high: float, rules: Rules | None = None) -> Found:
-    """The highest rate of an open loop, from `low` to `high` requests per second. Raises
-    `UserError`."""
-    return await _Search(run, rules or Rules(), "requests/s", whole=False).find(low, high)
+async def find_rate(
+    run: Run, low: float, high: float, rules: Rules | None = None, unit: str = "requests/s"
+) -> Found:
+    """The highest rate of an open loop, from `low` to `high`: requests per second, or what `unit`
+    says. Raises `UserError`."""
+    return await _Search(run, rules or Rules(), unit, whole=False).find(low, high)
 
 
 async def find_concurrency(run: Run, low: int, high: int, rules: Rules | None = None) -> Found:
@@ -90,7 +100,16 @@ async def find_concurrency(run: Run, low: int, high: int, rules: Rules | None = 
 
 
 class _Ended(Exception):
-    """The load test itself was too slow."""
+    """The search cannot go on. Its text says why."""
+
+
+class _Standing(NamedTuple):
+    """What is known of a level by one team, or by the one that stands worst: of those with its
+    verdict, the one whose lower bound is lowest."""
+
+    verdict: Verdict
+    team: str
+    weighed: Weighed
 
 
 class _Search:
@@ -150,16 +169,16 @@ class _Search:
         evidence = self._known.get(level, Evidence())
         if len(evidence.trials) < 2:
             return False
-        times = self._weighed(level).times(self._rules.share, self._rules.confidence)
+        times = self._standing(level).weighed.times(self._rules.share, self._rules.confidence)
         most = self._rules.longest * self._rules.seconds
         return times is None or times * evidence.seconds > _HOPELESS * most
 
     async def _try(self, level: float, seconds: float) -> Verdict:
-        trial = await self._run(level, seconds)
+        trial = await self._trial(level, seconds)
         self._known[level] = self._known.get(level, Evidence()).plus(trial, seconds)
-        verdict = self._verdict(level)
-        low, high = self._weighed(level).interval(self._rules.confidence)
-        self._tried.append(Tried(trial, seconds, verdict, low, high))
+        verdict, team, weighed = self._standing(level)
+        low, high = weighed.interval(self._rules.confidence)
+        self._tried.append(Tried(trial, seconds, verdict, team, low, high))
         if verdict is Verdict.INVALID:
             why = f" ({trial.why})" if trial.why else ""
             raise _Ended(
@@ -168,25 +187,57 @@ class _Search:
             )
         return verdict
 
-    def _verdict(self, level: float) -> Verdict:
-        evidence = self._known.get(level, Evidence())
-        if not all(one.valid for one in evidence.trials):
-            return Verdict.INVALID
-        if evidence.saturated:
-            return Verdict.FAILED
-        return self._weighed(level).verdict(self._rules.share, self._rules.confidence)
+    async def _trial(self, level: float, seconds: float) -> Trial:
+        """Raises `UserError` for the first one only: after that there is something to lose."""
+        try:
+            return await self._run(level, seconds)
+        except Stopped:
+            raise _Ended(
+                f"interrupted at {self._said(level)}: this is what was found until then"
+            ) from None
+        except UserError as error:
+            if not self._tried:
+                raise
+            raise _Ended(
+                f"at {self._said(level)} no trial could be made ({error}): this is what was found"
+                " until then"
+            ) from None
 
-    def _weighed(self, level: float) -> Weighed:
+    def _verdict(self, level: float) -> Verdict:
+        return self._standing(level).verdict
+
+    def _standing(self, level: float) -> _Standing:
+        evidence = self._known.get(level, Evidence())
+        among = len(evidence.teams)
+        standings = [self._of(level, team, among) for team in evidence.teams]
+        verdict = worst(one.verdict for one in standings)
+        lowest = min(
+            (one for one in standings if one.verdict is verdict),
+            key=lambda one: one.weighed.interval(self._rules.confidence)[0],
+            default=_Standing(verdict, "", Weighed(0, 0.0)),
+        )
+        if not all(one.valid for one in evidence.trials):
+            return lowest._replace(verdict=Verdict.INVALID)
+        if evidence.saturated:
+            return lowest._replace(verdict=Verdict.FAILED)
+        return lowest
+
+    def _of(self, level: float, team: str, among: int) -> _Standing:
+        weighed = self._weighed(level, team)
+        verdict = weighed.verdict(self._rules.share, self._rules.confidence, among)
+        return _Standing(verdict, team, weighed)
+
+    def _weighed(self, level: float, team: str) -> Weighed:
         """By the spread at this level, or at the next one that is not far above, if it is greater
         there: it grows with load, and where hardly any are late it cannot be seen."""
-        own = self._known.get(level, Evidence())
+        own = self._known[level].of(team)
         above = (
-            one.spread
+            spread(one.of(team))
             for other, one in sorted(self._known.items())
             if level < other <= level * _NOT_FAR and not one.saturated
         )
         nearest = next((one for one in above if one is not None), 1.0)
-        return weigh(own, max(own.spread or 1.0, nearest))
+        return weigh(own, max(spread(own) or 1.0, nearest))
 
     def _learn(self, level: float, verdict: Verdict, *, final: bool = False) -> None:
         if verdict is Verdict.PASSED:
@@ -225,7 +276,7 @@ class _Search:
         return max(resolution * level, 1.0 if self._whole else 0.0)
 
     def _found(self, resolved: bool, reason: str) -> Found:
-        return Found(self._passed, self._failed, resolved, reason, self._tried)
+        return Found(self._passed, self._failed, resolved, reason, self._unit, self._tried)
 
     def _reason(self, low: float, high: float) -> str:
         if self._unsure and not self._is_resolved():
@@ -240,8 +291,9 @@ class _Search:
     def _unresolved(self) -> str:
         level = self._unsure[0]
         seconds = self._known[level].seconds
-        weighed = self._weighed(level)
+        _, team, weighed = self._standing(level)
         low, high = weighed.interval(self._rules.confidence)
+        whose = f" of {team}'s requests" if len(self._known[level].teams) > 1 else ""
         times = weighed.times(self._rules.share, self._rules.confidence)
         longer = (
             "the promise is too near to that"
@@ -250,7 +302,7 @@ class _Search:
         )
         return (
             f"at {self._said(level)} trials of {seconds:g} s could not tell:"
-            f" {100 * low:.2f}% to {100 * high:.2f}% kept the objectives,"
+            f" {100 * low:.2f}% to {100 * high:.2f}%{whose} kept the objectives,"
             f" {100 * self._rules.share:g}% is promised; {longer}"
         )
 

@@ -1,12 +1,15 @@
 """One run at one level of load, and what is known of that level by all its runs together.
 
-In a queue requests are late together: a thousand of them may say no more than a hundred that are
-independent. So the share of good ones is compared between parts of a run; where it varies more than
-by chance, requests count for so much less, as survey statistics has it (the design effect).
+Each team is looked at by itself: a large one that is served well hides nothing of a small one that
+is not. In a queue requests are late together: a thousand of them may say no more than a hundred
+that are independent. So the share of good ones is compared between parts of a run; where it varies
+more than by chance, requests count for so much less, as survey statistics has it (the design
+effect).
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -14,38 +17,71 @@ import msgspec
 from loadtest.measured import Fate, Requests, Span
 from loadtest.statistics import binomial, early_stopping
 from loadtest.statistics.intervals import needed, wilson
+from loadtest.statistics.quantiles import finite, ordered, percentile
 from loadtest.summary import Verdict
 
 PARTS: Final = 10
 """Of a run. Each should be longer than what the service remembers: some times an answer."""
 
 
+class Stopped(Exception):
+    """Somebody ended a trial, and with it the search."""
+
+
+class Count(msgspec.Struct, frozen=True):
+    """One team's requests in one run."""
+
+    good: int
+    """Those that kept all objectives."""
+    counted: int
+    parts: Sequence[tuple[int, int]] = ()
+    """Good ones and all, by part of the run. None: requests are taken to be independent."""
+    outcomes: dict[str, int] = {}
+    """What became of them: whether, say, a limit is but the team's quota."""
+    ttft_p99: float | None = None
+    """s. None: it falls among those that failed, or nothing was counted."""
+
+
 class Trial(msgspec.Struct, frozen=True):
     """What one run at one level gave."""
 
     level: float
-    good: int
-    """Requests that kept all objectives."""
-    counted: int
+    teams: dict[str, Count]
+    """Without those of which nothing counts, as of one that is refused all beyond its limits."""
+    seconds: float = 0.0
+    """What was measured: less than was asked for where it was ended early."""
     saturated: bool = False
     """It was beyond capacity, and has no steady state: it fails, whatever share was good."""
     valid: bool = True
     """Else the load test itself was too slow, and nothing is known of the service."""
-    parts: Sequence[tuple[int, int]] = ()
-    """Good ones and all, by part of the run. None: requests are taken to be independent."""
     why: str = ""
     """Of one that is not valid."""
 
 
 def measure(
     level: float,
-    requests: Requests,
+    teams: Mapping[str, Requests],
     measured: Span,
     *,
     saturated: bool = False,
     invalid: str = "",
 ) -> Trial:
     """The trial that a run was. `invalid` says why its figures are not those of the service."""
+    return Trial(
+        level,
+        {
+            team: _count(one, measured)
+            for team, one in teams.items()
+            if one.counted or not one.planned
+        },
+        measured.seconds,
+        saturated,
+        valid=not invalid,
+        why=invalid,
+    )
+
+
+def _count(requests: Requests, measured: Span) -> Count:
     good, counted = [0] * PARTS, [0] * PARTS
     width = max(measured.seconds, 1e-9) / PARTS
     for record, fate in zip(requests.records, requests.fates, strict=True):
@@ -53,15 +89,20 @@ def measure(
             part = min(max(int((record.scheduled - measured.start) / width), 0), PARTS - 1)
             good[part] += fate is Fate.MET
             counted[part] += 1
-    return Trial(
-        level,
+    return Count(
         requests.met,
         requests.counted,
-        saturated,
-        valid=not invalid,
-        parts=tuple(zip(good, counted, strict=True)),
-        why=invalid,
+        tuple(zip(good, counted, strict=True)),
+        dict(Counter(str(record.outcome) for record in requests.records)),
+        _ttft_p99(requests),
     )
+
+
+def _ttft_p99(requests: Requests) -> float | None:
+    """A failed request took for ever."""
+    whole = [record for record in requests.judged if record.good]
+    times = [time for record in whole if (time := record.ttft) is not None]
+    return finite(percentile(ordered(times, requests.counted - len(whole)), 99))
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -80,17 +121,26 @@ class Evidence(msgspec.Struct, frozen=True):
         return any(one.saturated for one in self.trials)
 
     @property
-    def spread(self) -> float | None:
-        """By how much the share of good ones varies more between parts than it would if each were
-        good or not by itself: Pearson's chi square by its mean. None: it cannot be told, such as
-        where all are good."""
-        parts = [part for one in self.trials for part in one.parts if part[1]]
-        total = sum(count for _, count in parts)
-        share = sum(good for good, _ in parts) / total if total else 0.0
-        if len(parts) < 2 or not 0 < share < 1:
-            return None
-        squares = sum((good - count * share) ** 2 / count for good, count in parts)
-        return squares / (share * (1 - share)) / (len(parts) - 1)
+    def teams(self) -> list[str]:
+        """Those of which anything is known."""
+        return list(dict.fromkeys(team for one in self.trials for team in one.teams))
+
+    def of(self, team: str) -> list[Count]:
+        """A team's requests in each of them."""
+        return [one.teams[team] for one in self.trials if team in one.teams]
+
+
+def spread(counts: Sequence[Count]) -> float | None:
+    """By how much the share of good ones varies more between parts than it would if each were good
+    or not by itself: Pearson's chi square by its mean. None: it cannot be told, such as where all
+    are good."""
+    parts = [part for one in counts for part in one.parts if part[1]]
+    total = sum(count for _, count in parts)
+    share = sum(good for good, _ in parts) / total if total else 0.0
+    if len(parts) < 2 or not 0 < share < 1:
+        return None
+    squares = sum((good - count * share) ** 2 / count for good, count in parts)
+    return squares / (share * (1 - share)) / (len(parts) - 1)
 
 
 class Weighed(msgspec.Struct, frozen=True):
@@ -104,19 +154,21 @@ class Weighed(msgspec.Struct, frozen=True):
         """Between what the share of good ones is (Wilson): each bound with that confidence."""
         return wilson(self._good, self.count, 2 * confidence - 1)
 
-    def verdict(self, share: float, confidence: float) -> Verdict:
-        """Whether at least that share is good.
+    def verdict(self, share: float, confidence: float, among: int = 1) -> Verdict:
+        """Whether at least that share is good. `among` is how many teams are judged: any of them
+        may fail the level, so that each has but its part of the chance to do so wrongly.
 
         Two tests must agree. Wilson's interval is what is shown; where few failures are expected it
         is too narrow (where 1% are late, 1 of 10 is once in ten times, and outside of its 99%). So
         the exact binomial tail must say the same: for what passes that is MLPerf's early stopping.
         """
         most, least = min(math.ceil(self.late - 1e-9), self.count), int(self.late + 1e-9)
-        low, high = self.interval(confidence)
+        wrong = (1 - confidence) / among
+        low, high = self.interval(confidence)[0], self.interval(1 - wrong)[1]
         if low >= share and early_stopping.passes(most, self.count, share, confidence):
             return Verdict.PASSED
         chance = binomial.at_most(self.count - least, self.count, share)
-        if high < share and chance < 1 - confidence:
+        if high < share and chance < wrong:
             return Verdict.FAILED
         return Verdict.UNRESOLVED
 
@@ -133,9 +185,9 @@ class Weighed(msgspec.Struct, frozen=True):
         return self.count - min(round(self.late), self.count)
 
 
-def weigh(evidence: Evidence, spread: float) -> Weighed:
+def weigh(counts: Sequence[Count], spread: float) -> Weighed:
     """By that spread; one below 1 is chance."""
     spread = max(spread, 1.0)
-    count = sum(one.counted for one in evidence.trials)
-    late = sum(one.counted - one.good for one in evidence.trials)
+    count = sum(one.counted for one in counts)
+    late = sum(one.counted - one.good for one in counts)
     return Weighed(int(count / spread), min(late / spread, int(count / spread)))

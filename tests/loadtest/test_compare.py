@@ -12,6 +12,7 @@ from loadtest.compare import Change, Compared, Comparison, compare, gate
 from loadtest.outcome import Outcome
 from loadtest.record import Record
 from loadtest.scenario.document import Scenario
+from loadtest.summary import Verdict
 from tests.loadtest.runs import CONSTANT, answered, failed, scenario
 
 SAME = scenario(duration=400, slo={"ttft": 3, "percent": 95})
@@ -60,7 +61,7 @@ def test_a_run_is_not_told_from_itself() -> None:
     times = [one for one in found.measures if one.measure != "attainment"]
     assert all(one.difference == one.low == one.high == 0 for one in times)
     assert found.warnings == []
-    assert gate(found)
+    assert gate(found) is Verdict.PASSED
 
 
 def test_two_runs_of_the_same_server_are_not_told_apart() -> None:
@@ -78,10 +79,10 @@ def test_a_fifth_more_is_worse_and_the_other_way_round_better() -> None:
     assert one.low is not None and one.high is not None
     assert 10 < one.low < 20 < one.high < 30
     assert one.difference == pytest.approx(20, abs=5)
-    assert not gate(slow)
+    assert gate(slow) is Verdict.FAILED
     fast = compare(_run(3, slower=1.2), _run(2), SAME, SAME)
     assert _verdicts(fast)["ttft_p50"] is Change.BETTER
-    assert gate(fast)
+    assert gate(fast) is Verdict.PASSED
 
 
 def test_each_measure_sees_what_it_is_of() -> None:
@@ -111,7 +112,7 @@ def test_failures_make_attainment_and_the_tail_worse_and_not_the_middle() -> Non
     assert attained.least == 0.5
     # Fewer tokens come too: a twentieth less.
     assert verdicts["output_rate"] is Change.WORSE
-    assert not gate(found)
+    assert gate(found) is Verdict.FAILED
     restored = compare(_run(3, spoil=lambda number: number % 20 == 0), _run(2), SAME, SAME)
     assert _measure(restored, "ttft_p99").verdict is Change.BETTER
 
@@ -134,6 +135,23 @@ def test_a_short_run_cannot_tell_and_says_why() -> None:
     found = compare(records, [answered(n, n, ttft=2.0) for n in range(5)], short, short)
     assert _all_but(found) == {Change.CANNOT_TELL}
     assert _measure(found, "ttft_p50").reason == "too few requests, or too short a run"
+    assert found.warnings == []
+    assert gate(found) is Verdict.UNRESOLVED, "nothing was told, and nothing passes"
+
+
+def test_of_an_interrupted_run_and_a_whole_one_only_the_time_that_both_ran_counts() -> None:
+    """Its rate is that of the time that it ran, and not less by what it never sent."""
+    cut = [one for one in _run(3) if one.scheduled <= 200]
+    found = compare(_run(2), cut, SAME, SAME, ended=(None, 200.0))
+    assert found.pairs == 600
+    assert _all_but(found) == {Change.CANNOT_TELL}
+    rate = _measure(found, "output_rate")
+    assert rate.before == pytest.approx(3 * 21, rel=0.02)
+    assert rate.difference == pytest.approx(0, abs=2)
+    assert found.warnings == [
+        "the run after was interrupted after 200 s: of both, only what was due until then counts"
+    ]
+    assert gate(found) is Verdict.UNRESOLVED
 
 
 @pytest.mark.parametrize("records", [[], [failed(0, 1.0, Outcome.CANCELLED)]])
@@ -141,7 +159,7 @@ def test_runs_of_nothing_cannot_be_compared(records: list[Record]) -> None:
     found = compare(records, records, SAME, SAME)
     assert _all_but(found) == {Change.CANNOT_TELL}
     assert found.warnings == ["no request is in both runs: there is nothing to compare"]
-    assert not gate(found)
+    assert gate(found) is Verdict.UNRESOLVED
 
 
 @pytest.mark.parametrize(
@@ -161,7 +179,7 @@ def test_runs_that_did_something_else_are_warned_of(said: dict[str, Any], word: 
     other = Scenario.model_validate(SAME.model_dump(by_alias=True) | said)
     found = compare(_run(2), _run(2), SAME, other)
     assert found.warnings == [f"the runs differ in what they did: {word}"]
-    assert not gate(found)
+    assert gate(found) is Verdict.UNRESOLVED
 
 
 def test_where_it_went_and_with_which_key_may_differ() -> None:

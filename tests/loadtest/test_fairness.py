@@ -34,11 +34,6 @@ def test_it_does_not_depend_on_the_unit(shares: list[float], unit: float) -> Non
     assert jain([share * unit for share in shares]) == pytest.approx(jain(shares))
 
 
-@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=10))
-def test_to_each_by_its_weight_is_even(weights: list[float]) -> None:
-    assert jain([3 * weight for weight in weights], weights) == pytest.approx(1)
-
-
 def test_nothing_to_anybody_is_even() -> None:
     assert jain([0.0, 0.0]) == jain([]) == 1.0
 
@@ -89,6 +84,22 @@ def test_isolation_is_the_99th_percentile_beside_the_noisy_one_by_that_without()
     made = _made(_run(quiet_beside=1.5))
     assert made.isolation == {"quiet": pytest.approx(3.0), "steady": pytest.approx(1.0)}
     assert made.ttft_ratio == pytest.approx(1.5 / 0.25)
+    for bound in (made.isolation_low, made.isolation_high):
+        assert bound["quiet"] == pytest.approx(3.0), "they all took alike"
+
+
+def test_isolation_has_an_interval_which_is_wide_where_few_windows_are_slow() -> None:
+    slow = [
+        answered(one.index, one.scheduled, ttft=2.0, team="quiet")
+        if one.team == "quiet" and 42 <= one.scheduled < 44
+        else one
+        for one in _run()
+    ]
+    made = _made(slow)
+    assert made.isolation["quiet"] == pytest.approx(4.0)
+    # It is of one block in so many: it is in some resamples, and in others not.
+    assert made.isolation_low["quiet"] == pytest.approx(1.0)
+    assert made.isolation_high["quiet"] == pytest.approx(4.0)
 
 
 def test_a_team_that_fails_beside_the_noisy_one_is_not_isolated_at_all() -> None:
@@ -99,7 +110,7 @@ def test_a_team_that_fails_beside_the_noisy_one_is_not_isolated_at_all() -> None
 
 
 def test_a_few_requests_beside_the_noisy_one_say_nothing() -> None:
-    few = [record for record in _run() if record.team != "quiet" or not 42 <= record.scheduled < 60]
+    few = [record for record in _run() if record.team != "quiet" or not 59 <= record.scheduled < 60]
     assert _made(few).isolation == {"steady": pytest.approx(1.0)}
 
 

@@ -108,7 +108,7 @@ def test_workloads_are_chosen_by_weight() -> None:
 def test_all_that_is_ready_made_can_be_planned_and_asked(name: str) -> None:
     ready_made = load(name, {"duration": "9m", "warmup": 0})
     plans = planning.plan(ready_made)
-    assert planning.total(plans) > 0
+    assert any(its.arrivals for its in plans.values())
     prompts = Prompts(Words.load(), 67)
     for team, its in plans.items():
         for arrival in its.arrivals[:3]:

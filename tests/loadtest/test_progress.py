@@ -1,6 +1,8 @@
 """Whoever watches a run sees how it stands, in a terminal and in a log."""
 
+import errno
 import io
+import threading
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from loadtest.client.data import Progress
-from loadtest.client.progress import Display, line
+from loadtest.client.progress import Display, Screen, line
 from loadtest.client.window import Window, percentile
 from loadtest.client.wire import Report
 from loadtest.outcome import Outcome
@@ -91,3 +93,57 @@ def test_a_line_has_rates_percentiles_outcomes_and_lost_workers() -> None:
         assert said in text
     for said in ("gap p99 -", "ok=1 capacity_503=1", "worker 1 was ended by SIGKILL"):
         assert said in text
+
+
+class Failing(io.StringIO):
+    """A pipe that nobody reads any more, or a full disk."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def write(self, text: str) -> int:
+        raise OSError(self._number, "no")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+def test_a_display_that_cannot_be_written_costs_the_run_nothing(
+    terminal: bool, number: int
+) -> None:
+    console = Screen(file=Failing(number), force_terminal=terminal)
+    with Display("chat", console) as display:
+        for at in range(50):
+            display.show(progress(at))
+
+
+class Standing(io.StringIO):
+    """A terminal that was told to stand still, until the test lets it go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.on.wait()
+        return super().write(text)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_that_stands_still_stops_nothing(terminal: bool) -> None:
+    file = Standing()
+    with Display("chat", Screen(file=file, force_terminal=terminal)) as display:
+        for at in range(300):
+            display.show(progress(10.0 * at))
+        assert not file.getvalue()
+        file.on.set()
+    # What is newest is written.
+    assert "chat: waits" in file.getvalue() if terminal else "2990/60s" in file.getvalue()
+
+
+def test_what_a_lost_worker_said_is_no_markup() -> None:
+    window = Window(60)
+    out = io.StringIO()
+    with Display("a[/]", Screen(file=out, force_terminal=True, width=100)) as display:
+        display.show(window.progress(1.0, ["worker 1 ended with 1: no [/tmp/x] [red]"]))
+    assert "no [/tmp/x] [red]" in out.getvalue() and "a[/]" in out.getvalue()

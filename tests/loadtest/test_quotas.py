@@ -107,6 +107,24 @@ def test_what_was_not_answered_was_not_let_in() -> None:
     assert (found.offered, found.admitted) == (4, 1)
 
 
+@pytest.mark.parametrize(
+    ("holds", "used"),
+    [(60, 1.0), (6, 306 / 360)],
+)
+def test_a_limit_that_lets_too_little_in_is_seen_too(holds: float, used: float) -> None:
+    """It is offered far more than the 360 that it is entitled to."""
+    found = _quota(_bucket(1.0, [n / 5 for n in range(1500)], holds), requests_per_minute=60)
+    assert found.kept
+    assert found.used == pytest.approx(used, abs=0.01)
+
+
+def test_who_asks_for_less_than_it_may_have_should_get_all_of_it() -> None:
+    assert _quota(_bucket(1.0, [n * 2.0 for n in range(100)], 60), requests_per_minute=60).used == 1
+    refused = [failed(n, n * 2.0, Outcome.QUOTA_429, status=429) for n in range(100)]
+    assert _quota(refused, requests_per_minute=60).used == 0
+    assert _quota([], requests_per_minute=60).used is None
+
+
 def test_sendings_before_the_last_one_count_too() -> None:
     tries = [Attempt(0.0, 0.1, Outcome.QUOTA_429, 429), Attempt(1.0, 1.1, Outcome.ERROR_EVENT, 200)]
     found = _quota([answered(0, 0.0, sent=2.0, attempts=tries)], requests_per_minute=60)
@@ -187,7 +205,8 @@ def _again(after: float, advice: float | None, outcome: Outcome, status: int) ->
     [
         (_again(5.0, 5.0, Outcome.OK, 200), 1, 1),
         (_again(5.0, 5.0, Outcome.QUOTA_429, 429), 1, 0),
-        (_again(5.0, 5.0, Outcome.CAPACITY_503, 503), 1, 1),  # its limit let it in
+        (_again(5.0, 5.0, Outcome.CAPACITY_503, 503), 1, 0),  # it was not let in either
+        (_again(5.0, 5.0, Outcome.TRUNCATED, 200), 1, 1),
         (_again(4.9, 5.0, Outcome.QUOTA_429, 429), 0, 0),  # it came too early
         (_again(9.0, None, Outcome.QUOTA_429, 429), 0, 0),  # nothing was advised
     ],

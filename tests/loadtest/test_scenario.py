@@ -7,8 +7,10 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from loadtest.cli.options import changes
 from loadtest.errors import UserError
 from loadtest.scenario.document import Scenario
+from loadtest.scenario.lengths import Fixed, LogNormal
 from loadtest.scenario.load import load, ready
 from loadtest.scenario.schema import PATH, schema
 
@@ -73,11 +75,45 @@ def test_a_number_of_tokens_is_a_fixed_length(tmp_path: Path) -> None:
 def test_changes_from_the_command_line_replace_what_a_file_says(tmp_path: Path) -> None:
     path = tmp_path / "scenario.yaml"
     path.write_text(yaml.safe_dump(SMALL))
-    changes = {"target.url": "http://127.0.0.1:9", "teams.main.arrivals.rate": 7, "duration": "5s"}
-    scenario = load(str(path), changes)
+    said = {"target.url": "http://127.0.0.1:9", "teams.main.arrivals.rate": 7, "duration": "5s"}
+    scenario = load(str(path), said)
     assert scenario.target.url == "http://127.0.0.1:9"
     assert scenario.teams["main"].arrivals.rate == 7  # type: ignore[union-attr]
     assert scenario.duration == 5
+
+
+def test_what_is_in_a_list_is_changed_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(small(teams=team(workloads=[{"output": 3}, {"output": 4}]))))
+    scenario = load(str(path), {"teams.main.workloads.1.output": 5})
+    outputs = [one.output for one in scenario.teams["main"].workloads]
+    assert outputs == [Fixed(tokens=3), Fixed(tokens=5)]
+    for place in ("2", "name", "-1"):
+        with pytest.raises(UserError, match=f"{place} is none of a list of 2, numbered from 0"):
+            load(str(path), {f"teams.main.workloads.{place}.output": 5})
+
+
+@pytest.mark.parametrize("name", ["mlperf-server", "mlperf-interactive"])
+def test_the_longest_answers_that_keep_mlperfs_objectives_are_waited_for(name: str) -> None:
+    scenario = load(name)
+    (workload,) = scenario.teams["main"].workloads
+    assert isinstance(workload.output, LogNormal)
+    assert scenario.slo.ttft is not None and scenario.slo.tpot is not None
+    longest = scenario.slo.ttft + (workload.output.high or 0) * scenario.slo.tpot
+    assert longest <= scenario.drain <= scenario.target.timeouts.total
+
+
+def test_all_that_smoke_sends_has_an_objective() -> None:
+    """Half of it comes whole, and has no first token."""
+    slo = load("smoke").slo
+    assert slo.ttft is not None and slo.e2e is not None
+
+
+def test_a_model_s_name_is_text_and_a_duration_may_be_a_number() -> None:
+    made = changes(["seed=3"], model="120", duration="90")
+    assert made == {"seed": 3, "target.model": "120", "duration": 90.0}
+    assert load("smoke", made).target.model == "120"
+    assert changes([], duration="5m") == {"duration": "5m"}
 
 
 def test_a_trace_is_found_beside_its_scenario(tmp_path: Path) -> None:
@@ -112,6 +148,21 @@ WRONG: Final = {
     "a fault of nothing": (
         small(faults=[{"at": 1, "do": "kill", "target": "engine"}]),
         "fault_targets has no 'engine' (it has: none)",
+    ),
+    "a fault after the end": (
+        small(
+            fault_targets={"engine": {"kind": "process", "command": "vllm serve"}},
+            faults=[{"at": 60, "do": "kill", "target": "engine"}],
+        ),
+        "kill of engine at 60 s would never be made: nothing is sent from 60 s on",
+    ),
+    "shares the wrong way round": (
+        small(teams=team(expect={"percent": {"quota_429": [90, 60]}})),
+        "teams.main.expect: of quota_429 the lowest percent (90) is above 60",
+    ),
+    "more than all": (
+        small(teams=team(expect={"percent": {"quota_429": [20, 110]}})),
+        "percent.quota_429.1: Input should be less than or equal to 100 (it is 110)",
     ),
     "a list": ("- a", "holds no scenario"),
     "no YAML": ("a: [", "is no YAML in line 1"),

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from loadtest.errors import UserError
 from loadtest.measured import Fate, Requests, Span
 from loadtest.record import Record
 from loadtest.search.find import Found, Rules, Tried, find_concurrency, find_rate
-from loadtest.search.trial import PARTS, Evidence, Trial, measure, weigh
+from loadtest.search.trial import PARTS, Count, Stopped, Trial, measure, spread, weigh
 from loadtest.statistics.early_stopping import passes
 from loadtest.summary import Verdict
 from tests.loadtest.queueing import kept, limit, queue
@@ -37,16 +37,31 @@ def noisy(curve: Callable[[float], float], seed: int, per_second: float | None =
 
     async def run(level: float, seconds: float) -> Trial:
         count = round((per_second or level) * seconds)
-        return Trial(level, int(chance.binomial(count, curve(level))), count)
+        return one(level, int(chance.binomial(count, curve(level))), count)
 
     return run
+
+
+def one(
+    level: float,
+    good: int,
+    counted: int,
+    parts: Sequence[tuple[int, int]] = (),
+    *,
+    saturated: bool = False,
+    valid: bool = True,
+    why: str = "",
+) -> Trial:
+    """A trial of one team."""
+    teams = {"a": Count(good, counted, parts)}
+    return Trial(level, teams, saturated=saturated, valid=valid, why=why)
 
 
 def exact(limit: float) -> Runs:
     """Trials of a service that does all up to its limit and nothing beyond."""
 
     async def run(level: float, seconds: float) -> Trial:
-        return Trial(level, 10_000 if level <= limit else 0, 10_000)
+        return one(level, 10_000 if level <= limit else 0, 10_000)
 
     return run
 
@@ -118,7 +133,7 @@ def test_requests_that_are_late_together_do_not_count_as_many(independent: bool)
         good = (run.began - run.arrived)[there] <= wait
         part = ((run.arrived[there] - settle) / seconds * PARTS).astype(int)
         parts = zip(np.bincount(part, good, PARTS), np.bincount(part, minlength=PARTS), strict=True)
-        return Trial(
+        return one(
             level,
             int(good.sum()),
             len(good),
@@ -153,7 +168,7 @@ def test_where_even_the_highest_passes_that_is_said() -> None:
 
 def test_a_trial_beyond_capacity_fails_whatever_share_was_good() -> None:
     async def run(level: float, seconds: float) -> Trial:
-        return Trial(level, 10_000, 10_000, saturated=level > 10)
+        return one(level, 10_000, 10_000, saturated=level > 10)
 
     found = rate(run, 1, 64)
     assert found.resolved and found.passed is not None and found.failed is not None
@@ -162,13 +177,99 @@ def test_a_trial_beyond_capacity_fails_whatever_share_was_good() -> None:
 
 def test_a_trial_that_the_load_test_was_too_slow_for_ends_the_search() -> None:
     async def run(level: float, seconds: float) -> Trial:
-        return Trial(level, 10_000, 10_000, valid=level < 8, why="lag of 90 ms")
+        return one(level, 10_000, 10_000, valid=level < 8, why="lag of 90 ms")
 
     found = rate(run, 1, 64)
     assert levels(found) == [1, 2, 4, 8]
     assert (found.passed, found.failed, found.resolved) == (4, None, False)
     assert found.reason.startswith("at 8 requests/s the load test itself was too slow (lag of 90")
     assert found.trials[-1].verdict is Verdict.INVALID
+
+
+def two(run_a: Callable[[float], Count], run_b: Callable[[float], Count]) -> Runs:
+    """Trials of two teams, whatever the time."""
+
+    async def run(level: float, seconds: float) -> Trial:
+        return Trial(level, {"chat": run_a(level), "premium": run_b(level)})
+
+    return run
+
+
+def test_a_small_team_that_fails_is_not_hidden_by_a_large_one_that_is_served_well() -> None:
+    # Of both together 99.5% are good.
+    run = two(lambda _: Count(6000, 6000), lambda _: Count(0, 30))
+    found = rate(run, 1, 64)
+    assert found.failed == 1 and found.reason.startswith("even 1 requests/s failed")
+    assert found.trials[0].verdict is Verdict.FAILED and found.trials[0].team == "premium"
+    assert found.trials[0].high < 0.99
+
+
+def test_the_limit_is_that_of_the_team_that_fails_first() -> None:
+    run = two(
+        lambda level: Count(9000 if level <= 40 else 0, 9000),
+        lambda level: Count(2000 if level <= 10 else 0, 2000),
+    )
+    found = rate(run, 1, 64)
+    assert found.resolved and found.passed is not None and found.failed is not None
+    assert found.passed <= 10 < found.failed
+
+
+def test_a_team_that_too_little_is_known_of_is_named() -> None:
+    run = two(lambda _: Count(6000, 6000), lambda _: Count(10, 10))
+    found = rate(run, 1, 1, Rules(longest=2))
+    assert (found.passed, found.resolved) == (None, False)
+    assert "of premium's requests kept the objectives" in found.reason
+    assert "of a's" not in rate(noisy(cliff(20.0, 4), 1), 20, 20, Rules(longest=2)).reason
+
+
+def test_the_more_teams_the_surer_is_one_that_fails_a_level() -> None:
+    # 3 of 20 late are, where 99% are good, 1 in 1,000: of 20 teams one is so by chance.
+    late = weigh([Count(17, 20)], 1)
+    assert late.verdict(0.99, 0.99) is Verdict.FAILED
+    assert late.verdict(0.99, 0.99, among=20) is Verdict.UNRESOLVED
+
+
+def test_one_teams_requests_that_are_late_together_make_no_other_team_less_sure() -> None:
+    late_together = [(60, 60)] * 9 + [(50, 60)]
+    run = two(lambda _: Count(590, 600, late_together), lambda _: Count(1000, 1000))
+    found = rate(run, 1, 1, Rules(longest=1, share=0.9))
+    # As if there were no other.
+    alone = weigh([Count(590, 600, late_together)], spread([Count(0, 0, late_together)]) or 0)
+    assert (found.trials[0].team, found.trials[0].low) == ("chat", alone.interval(0.99)[0])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Stopped(), "interrupted at 8 requests/s: this is what was found until then"),
+        (UserError("/v1/models timed out"), "at 8 requests/s no trial could be made (/v1/models"),
+    ],
+)
+def test_what_ends_a_search_early_leaves_what_was_found(error: Exception, said: str) -> None:
+    async def run(level: float, seconds: float) -> Trial:
+        if level == 8:
+            raise error
+        return one(level, 10_000, 10_000)
+
+    found = rate(run, 1, 64)
+    assert (found.passed, found.failed, found.resolved) == (4, None, False)
+    assert found.reason.startswith(said)
+    assert levels(found) == [1, 2, 4]
+
+
+def test_a_first_trial_that_cannot_be_made_is_an_error() -> None:
+    async def run(level: float, seconds: float) -> Trial:
+        raise UserError("it cannot be reached")
+
+    with pytest.raises(UserError, match=r"^it cannot be reached$"):
+        rate(run, 1, 64)
+
+
+def test_a_search_says_of_what_its_levels_are() -> None:
+    found = asyncio.run(find_rate(exact(0.5), 1, 2, unit="conversations/s"))
+    assert found.unit == "conversations/s"
+    assert found.reason.startswith("even 1 conversations/s failed")
+    assert asyncio.run(find_concurrency(exact(2), 1, 4)).unit == "clients"
 
 
 def test_what_is_unresolved_is_tried_for_longer_and_judged_together() -> None:
@@ -178,7 +279,7 @@ def test_what_is_unresolved_is_tried_for_longer_and_judged_together() -> None:
     async def run(level: float, seconds: float) -> Trial:
         asked.append((level, seconds))
         count = round(200 * seconds / 60)
-        return Trial(level, count if level <= 1 else 0, count)
+        return one(level, count if level <= 1 else 0, count)
 
     found = rate(run, 1, 2, Rules(resolution=1.0))
     assert asked == [(1, 60), (2, 60), (1, 120)]
@@ -193,7 +294,7 @@ def test_what_is_unresolved_is_tried_for_longer_and_judged_together() -> None:
 def test_what_is_hopeless_is_not_tried_to_the_end() -> None:
     async def run(level: float, seconds: float) -> Trial:
         # Exactly at the promise: no number of requests could tell.
-        return Trial(level, round(0.99 * 100 * seconds), round(100 * seconds))
+        return one(level, round(0.99 * 100 * seconds), round(100 * seconds))
 
     found = rate(run, 1, 1, Rules(longest=1000))
     assert [one.seconds for one in found.trials] == [60, 120]
@@ -204,7 +305,9 @@ def test_a_search_that_cannot_be_made_is_refused_in_one_line() -> None:
     for low, high in ((0, 5), (5, 4), (-1, 4), (1, math.inf), (math.nan, 4)):
         with pytest.raises(UserError, match="a search goes from above 0"):
             rate(exact(1), low, high)
-    with pytest.raises(UserError, match="below 100"):
+    with pytest.raises(
+        UserError, match=r"can show that 100% are good: .* an slo.percent below 100"
+    ):
         rate(exact(1), 1, 2, Rules(share=1.0))
     with pytest.raises(UserError, match="resolution"):
         rate(exact(1), 1, 2, Rules(resolution=0))
@@ -216,11 +319,14 @@ def answers(draw: st.DrawFn) -> Runs:
     chance = draw(st.randoms(use_true_random=False))
 
     async def run(level: float, seconds: float) -> Trial:
-        count = chance.choice((0, 1, 10, 500, 2000))
-        good = chance.choice((0, count, chance.randint(0, count), max(count - 5, 0)))
-        parts = [(chance.randint(0, 9), 9) for _ in range(chance.choice((0, 10)))]
         odd = chance.random()
-        return Trial(level, good, count, saturated=odd < 0.05, valid=odd < 0.98, parts=parts)
+        teams = {}
+        for team in chance.choice(("a", "b", "ab", "")):
+            count = chance.choice((0, 1, 10, 500, 2000))
+            good = chance.choice((0, count, chance.randint(0, count), max(count - 5, 0)))
+            parts = [(chance.randint(0, 9), 9) for _ in range(chance.choice((0, 10)))]
+            teams[team] = Count(good, count, parts)
+        return Trial(level, teams, saturated=odd < 0.05, valid=odd < 0.98)
 
     return run
 
@@ -283,13 +389,13 @@ def test_without_chance_the_limit_is_within_the_answer(limit: float, resolution:
 
 def test_few_requests_fail_no_promise_by_chance() -> None:
     # Wilson's interval of 9 of 10 is below 99% already, and yet 1 of 10 is late once in ten times.
-    ten = weigh(Evidence((Trial(1, 9, 10),)), 1)
+    ten = weigh([Count(9, 10)], 1)
     assert ten.interval(0.95)[1] < 0.999
     assert ten.verdict(0.999, 0.999) is Verdict.UNRESOLVED
 
 
 def judged(late: int, count: int, share: float, confidence: float) -> Verdict:
-    return weigh(Evidence((Trial(1, count - late, count),)), 1).verdict(share, confidence)
+    return weigh([Count(count - late, count)], 1).verdict(share, confidence)
 
 
 @given(
@@ -307,7 +413,7 @@ def test_what_passes_is_shown_by_mlperfs_rule_too(
 
 def test_few_requests_keep_no_promise_by_chance() -> None:
     # 15 of 15 are good once in five times where 90% are, and Wilson's interval begins above that.
-    assert weigh(Evidence((Trial(1, 15, 15),)), 1).interval(0.9)[0] >= 0.9
+    assert weigh([Count(15, 15)], 1).interval(0.9)[0] >= 0.9
     assert judged(0, 15, 0.9, 0.9) is Verdict.UNRESOLVED
     assert judged(0, 22, 0.9, 0.9) is Verdict.PASSED
 
@@ -316,7 +422,7 @@ def test_what_is_unresolved_is_closed_in_from_both_sides() -> None:
     async def run(level: float, seconds: float) -> Trial:
         count = round(1000 * seconds)
         share = 1.0 if level < 9.9 else 0.99 if level < 10.1 else 0.9
-        return Trial(level, round(share * count), count)
+        return one(level, round(share * count), count)
 
     found = rate(run, 1, 64, Rules(resolution=0.1))
     assert (found.passed, found.failed, found.resolved) == (9.75, 10.5, True)
@@ -332,7 +438,7 @@ def test_verdicts_are_wrong_as_rarely_as_they_say() -> None:
     chance = np.random.default_rng(5)
     for count in (50, 500, 5000):
         goods = chance.binomial(count, 0.99, 4000).tolist()
-        verdicts = [weigh(Evidence((Trial(1, n, count),)), 1).verdict(0.99, 0.99) for n in goods]
+        verdicts = [weigh([Count(n, count)], 1).verdict(0.99, 0.99) for n in goods]
         assert verdicts.count(Verdict.PASSED) <= 0.01 * 4000 + 20
         assert verdicts.count(Verdict.FAILED) <= 0.01 * 4000 + 20
 
@@ -340,22 +446,24 @@ def test_verdicts_are_wrong_as_rarely_as_they_say() -> None:
 def test_the_spread_of_independent_requests_is_one_and_of_whole_blocks_their_size() -> None:
     chance = np.random.default_rng(1)
 
-    def spread(block: int) -> float:
+    def seen(block: int) -> float:
         found = []
         for _ in range(300):
             goods = chance.binomial(100 // block, 0.9, PARTS) * block
             parts = [(int(good), 100) for good in goods]
-            found.append(Evidence((Trial(1, 0, 0, parts=parts),)).spread or 1.0)
+            found.append(spread([Count(0, 0, parts)]) or 1.0)
         return float(np.mean(found))
 
-    assert spread(1) == pytest.approx(1.0, abs=0.1)
-    assert spread(10) == pytest.approx(10.0, rel=0.15)
-    assert Evidence((Trial(1, 0, 0, parts=[(5, 5), (7, 7)]),)).spread is None
+    assert seen(1) == pytest.approx(1.0, abs=0.1)
+    assert seen(10) == pytest.approx(10.0, rel=0.15)
+    assert spread([Count(0, 0, [(5, 5), (7, 7)])]) is None
 
 
 def test_a_run_becomes_a_trial_by_when_its_requests_were_due() -> None:
     records = [Record(index, "a", 20.0 + index) for index in range(100)]
     fates = [Fate.MET] * 90 + [Fate.MISSED] * 5 + [Fate.ASIDE] * 5
-    trial = measure(3.0, Requests(records, fates, unsent=2), Span(20.0, 120.0), invalid="slow")
-    assert (trial.good, trial.counted, trial.valid, trial.why) == (90, 97, False, "slow")
-    assert trial.parts == (*[(10, 10)] * 9, (0, 5))
+    teams = {"a": Requests(records, fates, unsent=2)}
+    trial = measure(3.0, teams, Span(20.0, 120.0), invalid="slow")
+    assert (trial.valid, trial.why, trial.seconds) == (False, "slow", 100.0)
+    assert (trial.teams["a"].good, trial.teams["a"].counted) == (90, 97)
+    assert trial.teams["a"].parts == (*[(10, 10)] * 9, (0, 5))

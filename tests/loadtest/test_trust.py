@@ -7,7 +7,7 @@ from loadtest.outcome import Outcome
 from loadtest.record import Attempt, Record
 from loadtest.summarise import summarise
 from loadtest.summary import Summary, Verdict
-from tests.loadtest.runs import answered, data, planned, scenario
+from tests.loadtest.runs import answered, data, failed, planned, scenario
 
 
 def _healthy() -> list[Record]:
@@ -52,6 +52,32 @@ def test_each_way_to_be_too_slow_makes_it_invalid(made: Summary, word: str) -> N
     (reason,) = made.trusted.reasons
     assert word in reason
     assert made.reasons[0] == f"the load test itself was too slow: {reason}"
+
+
+@pytest.mark.parametrize("code", ["emfile", "enfile", "eaddrnotavail", "enobufs", "enomem"])
+def test_a_connection_for_which_the_client_had_no_room_is_not_the_server_s_failure(
+    code: str,
+) -> None:
+    records = _healthy()
+    records[500] = failed(500, 50.0, Outcome.CONNECT, sent=None, began=50.0, code=code)
+    made = _made(records)
+    assert made.verdict is Verdict.INVALID
+    (reason,) = made.trusted.reasons
+    assert f"its own machine had no room for 1 connections ({code})" in reason
+    records[500].code = "econnrefused"
+    assert _made(records).trusted.valid
+
+
+def test_what_the_drain_cut_is_said_where_it_is_much() -> None:
+    def cut(count: int) -> list[str]:
+        records = _healthy()
+        for number in range(count):
+            at = number / 10
+            records[number] = failed(number, at, Outcome.CANCELLED, code="drained")
+        return _made(records).trusted.notes
+
+    assert cut(10) == []
+    assert cut(11)[0].startswith("1.1% of requests were still open at the end of `drain`")
 
 
 def test_at_its_bounds_it_is_believed() -> None:

@@ -63,3 +63,26 @@ class Broken(Conversations):
 def broken(overhead: int) -> Broken:
     """For `run`."""
     return Broken()
+
+
+class Breaking(Scripted):
+    """Has a bug, too: the tenth conversation cannot go on after its answer."""
+
+    def turn(self, answer: Answer | None) -> Turn | None:
+        if answer is not None and self._base["index"] == 9:
+            raise RuntimeError("a bug of the load test")
+        return super().turn(answer)
+
+
+class LateBreaking(Conversations):
+    """Makes them."""
+
+    def conversation(
+        self, workload: Workload, arrival: Arrival, model: str, team_seed: int
+    ) -> Scripted:
+        return Breaking(workload, arrival, model)
+
+
+def breaking(overhead: int) -> LateBreaking:
+    """For `run`."""
+    return LateBreaking()

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -178,6 +179,85 @@ def test_ctrl_c_ends_it_early_and_keeps_what_ran(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_a_run_that_was_killed_has_a_report_of_what_it_had(tmp_path: Path) -> None:
+    """As by the system, where memory is short."""
+    source = scenario(tmp_path / "small.yaml", duration=600)
+    with serving() as server, started(tmp_path, "run", source, "--url", server.url) as process:
+        records = tmp_path / "run" / "records.jsonl"
+        until(lambda: records.is_file() and len(records.read_text().splitlines()) >= 40, process)
+        process.kill()
+        process.communicate()
+    done = ran("report", "run", cwd=tmp_path)
+    assert "Traceback" not in done.stderr and "(interrupted)" in done.stdout
+    summary = Folder(tmp_path / "run").summary()
+    assert summary.interrupted and summary.overall.outcomes[Outcome.OK] >= 30
+
+
+def test_a_run_whose_progress_nobody_reads_goes_on_to_its_end(tmp_path: Path) -> None:
+    source = scenario(tmp_path / "small.yaml")
+    with serving() as server, started(tmp_path, "run", source, "--url", server.url) as process:
+        assert process.stderr is not None and process.stdout is not None
+        process.stderr.close()
+        said = process.stdout.read()
+        assert process.wait(60) == 0
+    assert "PASSED" in said
+    assert len(Folder(tmp_path / "run").records()) == 80
+
+
+def test_the_process_that_carries_a_proxy_is_measured_too(tmp_path: Path) -> None:
+    with serving() as server:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        upstream = server.url.removeprefix("http://")
+        proxy = {"kind": "proxy", "listen": f"127.0.0.1:{port}", "upstream": upstream}
+        source = scenario(tmp_path / "small.yaml", fault_targets={"line": proxy})
+        url = f"http://127.0.0.1:{port}"
+        done = ran("run", source, "--url", url, "--out", "run", cwd=tmp_path)
+    assert done.returncode in STATUS.values(), done.stderr  # how it went is not asked here
+    workers = Folder(tmp_path / "run").circumstances().data.workers
+    assert [one.worker for one in workers] == [0, -1]
+    assert workers[1].sent == 0 and workers[1].cpu_percent > 0 and workers[1].loop_lags
+
+
+def test_ctrl_c_ends_a_selfcheck(tmp_path: Path) -> None:
+    with started(tmp_path, "selfcheck", "--seconds", "60", out=False) as process:
+        until(lambda: len(below(process.pid)) >= 2, process)
+        everyone = below(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in error
+    assert not [pid for pid in everyone if Path(f"/proc/{pid}").exists()]
+
+
+def below(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(one) for one in children.read_text().split()]
+
+
+def until(met: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def started(folder: Path, *line: str, out: bool = True) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*COMMAND, *line, *(["--out", "run"] if out else [])],
+        cwd=folder,
+        env=own({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_two_runs_are_compared_and_the_worse_one_fails_the_gate(tmp_path: Path) -> None:
     source = scenario(tmp_path / "small.yaml")
 
@@ -225,7 +305,12 @@ def test_a_limit_is_found_where_the_server_has_one(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "f.json").read_text())
     assert found["passed"] and found["failed"], done.stdout + done.stderr
     assert 10 <= found["passed"] < found["failed"] <= 80
-    assert f"highest rate that keeps it: {found['passed']:g}" in done.stdout
+    assert f"highest rate that keeps it: {found['passed']:g} requests/s" in done.stdout
+    # That it is for want of room, and not for a quota, is to be seen.
+    refused = [
+        one["trial"]["teams"]["a"]["outcomes"].get("capacity_503") for one in found["trials"]
+    ]
+    assert refused[-1] and f"capacity_503 {refused[-1]}" in done.stdout
 
 
 WRONG: Final = {

@@ -482,6 +482,25 @@ def test_containers_are_stopped_and_go_on(kubectl: Kubectl, cancelled: bool) -> 
     assert "kill -CONT $p" in kubectl.last_script
 
 
+def test_pods_go_on_whoever_loses_patience_meanwhile(kubectl: Kubectl) -> None:
+    """Each cancellation ends the `kubectl` that is under way, which is then run once more."""
+
+    async def work() -> None:
+        making = asyncio.create_task(pods("vllm").make(fault("stop", lasts=60)))
+        await until(lambda: len(kubectl.calls) >= 3)
+        kubectl.answers(exec={"seconds": 5})
+        making.cancel()
+        await until(lambda: len(kubectl.calls) >= 4)
+        kubectl.answers()
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+        assert making.cancelled()
+
+    run(work())
+    again = ["engine-0", "engine-0", "engine-1"]
+    assert kubectl.calls[3:] == [within(pod) for pod in again]
+
+
 def test_all_are_let_go_on_also_where_one_could_not_be_stopped(kubectl: Kubectl) -> None:
     kubectl.answers(
         get={"out": "engine-0 vllm\nengine-1 vllm\n"},

@@ -105,3 +105,19 @@ def refused_port() -> str:
 def test_a_target_that_is_not_there_is_one_line(url: Callable[[], str], line: str) -> None:
     with pytest.raises(UserError, match=line):
         asyncio.run(probe(Endpoint(url(), "m")))
+
+
+def test_each_key_is_tried_once_and_a_wrong_one_names_its_team() -> None:
+    def choose(seen: Seen) -> Script:
+        wrong = seen.headers["authorization"] == "Bearer bad"
+        return refusal(401, "invalid_api_key") if wrong else models("m")
+
+    async def work(keys: dict[str, str]) -> list[str]:
+        async with golden(choose) as server:
+            await probe(Endpoint(server.url, "m", keys))
+        asked = [seen for seen in server.seen if seen.path == "/v1/models"]
+        return [seen.headers["authorization"].removeprefix("Bearer ") for seen in asked]
+
+    assert asyncio.run(work({"a": "k", "b": "l", "c": "k"})) == ["k", "l"]
+    with pytest.raises(UserError, match=r"refused the key of team b \(401\)"):
+        asyncio.run(work({"a": "k", "b": "bad"}))

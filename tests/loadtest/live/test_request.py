@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from loadtest.client.answer import Reading
 from loadtest.client.data import Endpoint
 from loadtest.client.request import Request, Sender
 from loadtest.outcome import GOOD, Outcome
-from loadtest.record import Record
+from loadtest.record import Record, line
 from loadtest.scenario.document import Timeouts
 from tests.loadtest.live.golden import (
     DONE,
@@ -632,3 +633,40 @@ def test_what_a_refusal_advises_is_written_down() -> None:
         refusal(429, "rate_limit_exceeded", headers={"retry-after": "2", "retry-after-ms": "1250"})
     )
     assert record.retry_after == 1.25
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("retry-after", "--5"),
+        ("retry-after", "9" * 400),
+        ("x-ratelimit-remaining-tokens", "9" * 400),
+        ("x-ratelimit-remaining-requests", "9" * 300),
+        ("x-request-id", "\xff"),
+        ("x-gptoss-replica", "\xff"),
+    ],
+)
+def test_headers_that_say_nonsense_say_nothing(header: str, value: str) -> None:
+    record, _, _ = asked(refusal(429, "rate_limit_exceeded", headers={header: value}))
+    assert record.outcome is Outcome.QUOTA_429
+    assert record.retry_after is record.remaining_tokens is record.remaining_requests is None
+    # It can be told to the parent, and be written down.
+    assert msgspec.msgpack.encode(record) and line(record)
+
+
+DEEP = '{"choices":' + "[" * 100_000
+MANY = {"choices": [], "usage": {"prompt_tokens": 10**30, "completion_tokens": 10**30}}
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [
+        (Script([Send(event(DEEP))]), Outcome.MALFORMED),
+        (Script([Send(DEEP.encode())], 500), Outcome.SERVER_5XX),
+        (Script([content(), finish(), Send(event(MANY)), DONE]), Outcome.MALFORMED),
+    ],
+)
+def test_an_answer_of_no_sense_is_an_outcome(script: Script, outcome: Outcome) -> None:
+    record, _, _ = asked(script)
+    assert record.outcome is outcome
+    assert msgspec.msgpack.encode(record) and line(record)

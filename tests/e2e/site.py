@@ -86,11 +86,11 @@ class Site:
 
     def pages(self, name: str, seconds: float) -> float:
         """Wait until it fires, as long as its rule takes and a scrape or two. How long, s."""
-        return until(lambda: self.firing(name), seconds)
+        return until(lambda: self.firing(name), seconds, f"{name} does not fire")
 
     def clears(self, name: str, seconds: float = 90) -> float:
         """Wait until it has ended. How long that took, s."""
-        return until(lambda: not self.firing(name), seconds)
+        return until(lambda: not self.firing(name), seconds, f"{name} does not end")
 
     @contextlib.contextmanager
     def slowed(self) -> Iterator[None]:

@@ -106,10 +106,6 @@ def benchmark(url: str, weights: Path, home: Path) -> Iterator[Path]:
         process.wait()
 
 
-def _sends(log: Path) -> bool:
-    return b"Starting main benchmark" in log.read_bytes()
-
-
 def as_theirs(records: list[Record]) -> Mapping[str, float]:
     """Our records by the benchmark's definitions: it begins one gap before its first request, and
     ends with its last answer."""

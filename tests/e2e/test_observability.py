@@ -258,7 +258,7 @@ def test_engines_that_are_slow(site: Site, report: Report) -> None:
 
 def test_a_database_that_is_away(site: Site, report: Report) -> None:
     """For longer than the ledger has room, and teams and keys are new enough."""
-    with site.load(clients=8, tokens=4) as load:
+    with site.load(clients=8, tokens=4, pause=0.2) as load:  # less a second than the ledger holds
         load.more(5)
         site.postgres.freeze()
         old, lost = site.pages("SnapshotOld", 60), site.pages("RecordsLost", 90)

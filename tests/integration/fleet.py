@@ -269,10 +269,10 @@ def upstreams(replicas: Iterable[Replica], **fields: object) -> str:
     return json.dumps([{"model": MODEL, "url": one.url, **fields} for one in replicas])
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> float:
-    """Wait for it. How long that took, s."""
+def until(condition: Callable[[], bool], seconds: float = 20, otherwise: str = "not yet") -> float:
+    """Wait for it; fail with `otherwise` if it does not come. How long that took, s."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() < began + seconds, "what the test waits for did not happen"
+        assert time.monotonic() < began + seconds, f"{otherwise}, after {seconds} s"
         time.sleep(0.02)
     return time.monotonic() - began

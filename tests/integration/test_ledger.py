@@ -246,6 +246,22 @@ def test_memory_is_bounded_while_the_server_is_away_and_the_overflow_is_counted(
     assert len([text for text in said if "cannot be written" in text]) == 1
 
 
+def test_a_small_ledger_is_written_before_it_is_full(tmp_path: Path) -> None:
+    async def run() -> None:
+        seldom = LedgerSettings(flush=3600, max_pending=10)
+        async with (
+            opened(f"sqlite:///{tmp_path / 'ledger.db'}") as database,
+            running(Ledger(database, seldom)) as ledger,
+        ):
+            for number in range(20):
+                for half in range(5):
+                    ledger.put(record(f"{number}-{half}"))
+                await until(lambda: not ledger.pending)
+            assert (ledger.written, ledger.dropped) == (100, 0)
+
+    asyncio.run(run())
+
+
 def test_a_record_that_the_database_refuses_is_counted_and_does_not_hold_up_the_others(
     postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,7 +20,7 @@ from loadtest.record import Record
 from loadtest.scenario.document import Scenario
 from loadtest.statistics import bootstrap
 from loadtest.statistics.bootstrap import Floats, Integers
-from loadtest.statistics.intervals import newcombe
+from loadtest.statistics.evidence import Sample, difference, sample
 from loadtest.summary import Verdict
 from loadtest.windows import output_until
 
@@ -201,24 +201,26 @@ def _rate(before: _Run, after: _Run, least: float, seed: int) -> Compared:
 
 
 def _attainment(before: _Run, after: _Run, least: float) -> Compared:
-    counts = [
-        (sum(fate is Fate.MET for _, fate in run.fates.values()), len(run.fates))
-        for run in (before, after)
-    ]
-    (met, count), (other_met, other_count) = counts
-    if not count or not other_count:
+    one, other = _sampled(before), _sampled(after)
+    if not one.counted or not other.counted:
         return _short("attainment", least)
-    low, high = (100 * one for one in newcombe(met, count, other_met, other_count))
+    share, other_share = one.good / one.counted, other.good / other.counted
+    low, high = (100 * bound for bound in difference(one, other))
     return Compared(
         measure="attainment",
-        before=met / count,
-        after=other_met / other_count,
-        difference=100 * (other_met / other_count - met / count),
+        before=share,
+        after=other_share,
+        difference=100 * (other_share - share),
         low=low,
         high=high,
         least=least,
         verdict=_verdict(low, high, least, less_is_better=False),
     )
+
+
+def _sampled(run: _Run) -> Sample:
+    marks = ((record.scheduled, fate is Fate.MET) for record, fate in run.fates.values())
+    return sample(marks, run.span.start, run.span.seconds)
 
 
 def _compared(

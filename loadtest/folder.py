@@ -47,6 +47,7 @@ class Folder:
         self._summary = path / "summary.json"
         self._scenario = path / "scenario.yaml"
         self._run = path / "run.json"
+        self._state = path / "state.json"
 
     def make(self, scenario: Scenario) -> None:
         """Have it, with the scenario and nothing else: before the run, so that this does not fail
@@ -71,7 +72,7 @@ class Folder:
 
     def give_up(self) -> None:
         """The run did not begin: leave nothing of what this made."""
-        for made in (self._records, self._run, self._scenario):
+        for made in (self._records, self._run, self._state, self._scenario):
             made.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
@@ -80,7 +81,7 @@ class Folder:
         """What is known as a run begins: with its records, it is enough for a report of a run that
         died. Raises `UserError`."""
         try:
-            self._write(circumstances)
+            self._write(self._run, circumstances, circumstances.plans)
             self._records.touch()
         except OSError as error:
             raise UserError(f"{self.path} cannot be written to: {error.strerror}") from None
@@ -90,9 +91,15 @@ class Folder:
         with self._records.open("ab") as file:
             file.write(b"".join(map(record.line, records)))
 
+    def stand(self, circumstances: Circumstances) -> None:
+        """How a run stands: little, and written anew each few seconds. Raises `OSError`."""
+        # The plans are in `run.json`; pages of metrics grow without end.
+        self._write(self._state, msgspec.structs.replace(circumstances, series=[]), None)
+
     def keep(self, circumstances: Circumstances, records: list[Record] | None = None) -> None:
         """How the run was, with all of its records if adding them has failed. Raises `OSError`."""
-        self._write(circumstances)
+        self._write(self._run, circumstances, circumstances.plans)
+        self._state.unlink(missing_ok=True)
         if records is not None:
             record.write(self._records, records)
 
@@ -117,11 +124,11 @@ class Folder:
         return document
 
     def circumstances(self) -> Circumstances:
-        """Raises `UserError`."""
-        try:
-            return msgspec.json.decode(self._text(self._run), type=Circumstances)
-        except msgspec.MsgspecError as error:
-            raise UserError(f"{self._run} is none of a run's: {error}") from None
+        """Of a run that died, as it stood last. Raises `UserError`."""
+        found = self._circumstances(self._run)
+        if not found.data.died or not self._state.is_file():
+            return found
+        return msgspec.structs.replace(self._circumstances(self._state), plans=found.plans)
 
     def records(self) -> list[Record]:
         """Without a last line that was cut, as a run leaves it that died. Raises `UserError`."""
@@ -136,15 +143,23 @@ class Folder:
                 raise UserError(str(error)) from None
         return found
 
-    def _write(self, circumstances: Circumstances) -> None:
+    def _circumstances(self, path: Path) -> Circumstances:
+        try:
+            return msgspec.json.decode(self._text(path), type=Circumstances)
+        except msgspec.MsgspecError as error:
+            raise UserError(f"{path} is none of a run's: {error}") from None
+
+    def _write(
+        self, path: Path, circumstances: Circumstances, plans: dict[str, TeamPlan] | None
+    ) -> None:
         """At once: one that dies meanwhile leaves the file that there was."""
         # The plan may have a million arrivals, and no address.
         rest = msgspec.structs.replace(circumstances, plans=None)
         document = masked(msgspec.json.decode(msgspec.json.encode(rest)))
-        document["plans"] = circumstances.plans
-        new = self._run.with_suffix(".new")
+        document["plans"] = plans
+        new = path.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(document))
-        new.replace(self._run)
+        new.replace(path)
 
     def _text(self, path: Path) -> str:
         self._check(path)
@@ -167,6 +182,7 @@ class Keeper:
         self.began = False
         self.failed = False
         """Whether records are missing in the folder."""
+        self._said = False
 
     def begin(self, circumstances: Circumstances) -> None:
         """It begins. Raises `UserError`."""
@@ -185,6 +201,18 @@ class Keeper:
                 f"records cannot be written to {self._folder.path}: {error.strerror}. They are"
                 " kept in memory, and are written when the run has ended"
             )
+
+    def stand(self, circumstances: Circumstances) -> None:
+        """It stands so."""
+        try:
+            self._folder.stand(circumstances)
+        except OSError as error:
+            if not self._said:
+                self._said = True
+                self._note(
+                    f"how the run stood could not be written to {self._folder.path} at some time:"
+                    f" {error.strerror}. It is of use only where a run is killed"
+                )
 
 
 def new(base: Path, name: str) -> Folder:

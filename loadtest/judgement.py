@@ -2,26 +2,28 @@
 
 By intervals, not by what happened to be counted: a promise is kept where at least that much of all
 such runs would keep it, broken where it would not, and else the run was too small to say. Requests
-of one moment are late together: to pass, it must hold by as many independent ones as they are worth
-too, by which `find-limit` judges. That a run did not keep it is a fact of the run, such as where it
-was down for a while, and needs no more than its own requests.
+of one moment are late together: they count for as many independent ones as they are worth, as
+`find-limit` and `compare` have it, to pass and to fail. What was down once in a run may be so in
+each, or in one of a hundred: that one cannot say.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.measured import Requests, Span
+from loadtest.measured import Fate, Requests, Span
 from loadtest.scenario.document import SLO, Expectation
 from loadtest.scenario.faults import Fault
-from loadtest.search.trial import Weighed, measure, spread, weigh
+from loadtest.statistics.evidence import Sample, Weighed, sample, weigh
 from loadtest.statistics.intervals import needed, wilson
 from loadtest.summary import FaultSeen, Quota, Verdict
 
 _ORDER: Final = (Verdict.PASSED, Verdict.UNRESOLVED, Verdict.FAILED, Verdict.INVALID)
-# Of each bound of an interval by 95% confidence.
-_SURE: Final = 0.975
+SURE: Final = 0.975
+"""Of each bound of an interval by 95% confidence."""
+
 # A run of more than that is not what anybody wants to be told to make.
 _MOST_REQUESTS: Final = 10_000_000
 
@@ -37,6 +39,13 @@ class Judgement:
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The one that counts for all. Of none, nothing is known."""
     return max(verdicts, key=_ORDER.index, default=Verdict.UNRESOLVED)
+
+
+def verdict_of(kept: bool | None) -> Verdict:
+    """Of what was promised. None: it cannot be told."""
+    if kept is None:
+        return Verdict.UNRESOLVED
+    return Verdict.PASSED if kept else Verdict.FAILED
 
 
 def all_of(judged: Iterable[Judgement]) -> Judgement:
@@ -76,30 +85,44 @@ def of_objectives(requests: Requests, span: Span, slo: SLO) -> Judgement:
     if count == 0:
         why = "no request was due" if requests.planned == 0 else "no request says anything"
         return Judgement(Verdict.UNRESOLVED, [f"{why} within the measured time"])
-    low, high = wilson(met, count)
+    worth = worth_of(requests, span)
+    low, high = worth.interval(SURE)
     said = (
         f"{_percent(met / count)} of {count:,} requests {_objectives(slo, _streamed(requests))}"
         f" ({_percent(low)} to {_percent(high)} by 95% confidence);"
         f" {_percent(promised)} is promised"
     )
-    if high < promised:
-        return Judgement(Verdict.FAILED, [said])
-    if low < promised:
-        return Judgement(Verdict.UNRESOLVED, [f"{said}: {_longer(met, count, promised)}"])
-    worth = _independent(requests, span)
-    if worth.verdict(promised, _SURE) is not Verdict.PASSED:
-        together = (
-            f"those that missed came together, and all say no more than {worth.count:,} would"
-        )
-        said = f"{said}: {together} that are independent of each other, so run longer"
-        return Judgement(Verdict.UNRESOLVED, [said])
-    return Judgement(Verdict.PASSED, [said])
+    kept = worth.kept(promised, SURE)
+    if kept is None:
+        said = f"{said}: {_why_not(worth, met, count, promised)}"
+    return Judgement(verdict_of(kept), [said])
 
 
-def _independent(requests: Requests, span: Span) -> Weighed:
-    """As many as they are worth, by how their share varies over the time."""
-    counts = list(measure(0.0, {"": requests}, span).teams.values())
-    return weigh(counts, spread(counts) or 1.0)
+def _why_not(worth: Weighed, met: int, count: int, promised: float) -> str:
+    """It cannot be told."""
+    times = worth.times(promised, SURE)
+    longer = _longer(None if times is None else times * count, count)
+    if Weighed(count, count - met).kept(promised, SURE) is None:
+        return longer
+    return (
+        f"those that missed came together, and all say no more than {max(int(worth.count), 1):,}"
+        f" would that are independent of each other; {longer}"
+    )
+
+
+def sampled(requests: Requests, span: Span) -> Sample:
+    """They, by how they go over that time. What was never sent is missed, and of no moment."""
+    marks = (
+        (record.scheduled, fate is Fate.MET)
+        for record, fate in zip(requests.records, requests.fates, strict=True)
+        if fate is not Fate.ASIDE
+    )
+    return sample(marks, span.start, span.seconds, requests.unsent)
+
+
+def worth_of(requests: Requests, span: Span) -> Weighed:
+    """As many independent requests as those that were due in `span` are worth."""
+    return weigh([sampled(requests, span)])
 
 
 def of_share(name: str, number: int, count: int, percents: tuple[float, float]) -> Judgement:
@@ -121,7 +144,8 @@ def of_share(name: str, number: int, count: int, percents: tuple[float, float]) 
     if most < low or least > high:
         return Judgement(Verdict.FAILED, [said])
     bound = low if least < low else high
-    return Judgement(Verdict.UNRESOLVED, [f"{said}: {_longer(number, count, bound)}"])
+    longer = _longer(needed(number, count, bound), count)
+    return Judgement(Verdict.UNRESOLVED, [f"{said}: {longer}"])
 
 
 def of_quota(quota: Quota) -> Judgement:
@@ -182,11 +206,12 @@ def of_interruption(after: float, duration: float) -> Judgement:
     return Judgement(Verdict.UNRESOLVED, [said])
 
 
-def _longer(number: int, count: int, bound: float) -> str:
-    wanted = needed(number, count, bound)
+def _longer(wanted: float | None, count: int) -> str:
+    """How many more than `count` it takes."""
     if wanted is None or wanted > _MOST_REQUESTS:
         return "that is too near to tell by any run"
-    return f"run longer, about {max(wanted - count, 1):,} more requests would tell"
+    more = max(math.ceil(round(wanted - count, 6)), 1)
+    return f"run longer, about {more:,} more requests would tell"
 
 
 def _streamed(requests: Requests) -> bool:

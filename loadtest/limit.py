@@ -3,13 +3,16 @@
 import asyncio
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Final, assert_never
+
+import msgspec
 
 from loadtest import measured
 from loadtest.client.conversation import is_single
 from loadtest.client.data import Progress, RunData
+from loadtest.client.signals import Signals
 from loadtest.errors import UserError
 from loadtest.plan import lengths, seeds
 from loadtest.plan.plan import TeamPlan
@@ -27,8 +30,10 @@ from loadtest.scenario.arrivals import (
 from loadtest.scenario.document import SLO, Scenario, Team
 from loadtest.scenario.lengths import Length
 from loadtest.scenario.workload import Workload
+from loadtest.search.find import Found
 from loadtest.search.trial import Stopped, Trial, measure
 from loadtest.session import Session
+from loadtest.summary import Trusted
 from loadtest.trust import trusted
 
 Observe = Callable[[Progress], None]
@@ -81,8 +86,17 @@ def with_clients(scenario: Scenario, clients: float, seconds: float) -> Scenario
     return _with(scenario, seconds, lambda _: closed)
 
 
+class Answer(Found, frozen=True):
+    """What a search found."""
+
+    notes: Sequence[str] = ()
+    """What is to be known of its trials beside their figures, in a line each."""
+
+
 class Trials:
-    """Runs them. `at` makes the scenario of a level and a time; `observe` sees each as it goes."""
+    """Runs them. `at` makes the scenario of a level and a time; `observe` sees each as it goes.
+    `signals` are entered for all of the search: one that comes ends it, with the trial that was
+    over by then."""
 
     def __init__(
         self,
@@ -90,35 +104,50 @@ class Trials:
         environment: Mapping[str, str],
         observe: Callable[[Scenario], Observe],
         note: Callable[[str], None],
+        signals: Signals,
     ) -> None:
         self._at = at
         self._environment = environment
         self._observe = observe
         self._note = note
+        self._signals = signals
         self._made = 0
+        self._notes: list[tuple[float, str]] = []
 
     async def __call__(self, level: float, seconds: float) -> Trial:
         """One trial. Raises `Stopped` where somebody ended it, and `UserError`."""
-        scenario = _seeded(self._at(level, seconds), self._made)
-        self._made += 1
+        if self._signals.came:
+            raise Stopped
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            return await self._run(level, scenario)
+            # Until the run hears them itself: they cancel what is made ready for it.
+            with self._signals.heard_by(task.cancel):
+                scenario = _seeded(self._at(level, seconds), self._made)
+                self._made += 1
+                return await self._run(level, scenario)
         except asyncio.CancelledError:
-            # Ctrl-C, while no run is there to take it, cancels the search.
             raise Stopped from None
+
+    def answer(self, found: Found) -> Answer:
+        """What was found by these, with what is to be known of them."""
+        lines = [f"at {level:.4g} {found.unit}: {note}" for level, note in self._notes]
+        return Answer(**msgspec.structs.asdict(found), notes=lines)
 
     async def _run(self, level: float, scenario: Scenario) -> Trial:
         enough = asyncio.Event()
         observe = _watching(scenario, self._observe(scenario), enough)
         session = Session(scenario, self._environment, self._note)
-        circumstances, records = await session.play(observe, enough)
+        circumstances, records = await session.play(observe, enough, signals=self._signals)
         data = circumstances.data
         if data.interrupted and not enough.is_set():
             raise Stopped
         data.records = records
         plans = circumstances.plans
         assert plans is not None, "each run that is played has them"
-        return _judged(level, scenario, data, plans, saturated=enough.is_set())
+        trial, trust = _judged(level, scenario, data, plans, saturated=enough.is_set())
+        self._notes += [(level, note) for note in trust.notes]
+        return trial
 
 
 def _seeded(scenario: Scenario, number: int) -> Scenario:
@@ -150,12 +179,13 @@ def _judged(
     plans: Mapping[str, TeamPlan],
     *,
     saturated: bool,
-) -> Trial:
+) -> tuple[Trial, Trusted]:
     """One that was ended early, by what was sent until then: its data say that it was."""
     span = measured.span(scenario, data)
     teams = measured.of_teams(scenario, data, plans, span)
     trust = trusted(scenario, data, measured.together(teams.values()), span)
-    return measure(level, teams, span, saturated=saturated, invalid="; ".join(trust.reasons))
+    invalid = "; ".join(trust.reasons)
+    return measure(level, teams, span, saturated=saturated, invalid=invalid), trust
 
 
 def _with(scenario: Scenario, seconds: float, arrivals: Callable[[Team], Arrivals]) -> Scenario:

@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from loadtest.judgement import Judgement
+from loadtest.judgement import SURE, Judgement, worth_of
 from loadtest.measured import Requests, Span
 from loadtest.outcome import Outcome
 from loadtest.record import Record
-from loadtest.statistics.intervals import wilson
 from loadtest.statistics.quantiles import finite, interval, ordered, percentile
 from loadtest.summary import Distribution, Interval, Part, Quota
 from loadtest.windows import output_until
@@ -32,7 +31,7 @@ def part(
         seconds=span.seconds,
         rate=_per(requests.planned, span.seconds),
         good_rate=_per(answers, span.seconds),
-        attainment=share(requests.met, requests.counted),
+        attainment=attainment(requests, span),
         ttft=_of_streams(requests, lambda record: record.ttft),
         sent_ttft=_of_streams(requests, lambda record: record.sent_ttft),
         ttfot=_of_streams(requests, lambda record: record.ttfot),
@@ -53,10 +52,11 @@ def part(
     )
 
 
-def share(good: int, count: int) -> Interval:
-    """With Wilson's interval; of nothing it is 0, and can be anything."""
-    low, high = wilson(good, count)
-    return Interval(share=_per(good, count), low=low, high=high, count=count)
+def attainment(requests: Requests, span: Span) -> Interval:
+    """With the interval by which it is judged; of nothing it is 0, and can be anything."""
+    low, high = worth_of(requests, span).interval(SURE)
+    met, count = requests.met, requests.counted
+    return Interval(share=_per(met, count), low=low, high=high, count=count)
 
 
 def distribution(times: Iterable[float], failed: int = 0) -> Distribution:

@@ -14,8 +14,8 @@ import msgspec
 
 from loadtest import annotation
 from loadtest.annotation import Mark
-from loadtest.client import probe
-from loadtest.client.data import Endpoint, Progress, RunData, WorkerStats
+from loadtest.client import meters, probe
+from loadtest.client.data import Endpoint, Health, Progress, RunData, WorkerStats
 from loadtest.client.meters import Busy, LoopLag
 from loadtest.client.run import run
 from loadtest.client.signals import Signals
@@ -74,6 +74,11 @@ class Parent:
         cpu, lags = self._busy.percent, self._lag.lags()
         return WorkerStats(self.NUMBER, cpu, lags, sent=0, cpu=self._busy.percents)
 
+    def condition(self) -> WorkerStats:
+        """The same until now, in brief."""
+        lags = meters.few(self._lag.lags())
+        return WorkerStats(self.NUMBER, self._busy.percent, lags, sent=0)
+
 
 class Session:
     """A run to be. `note` is told, in a line each, what went wrong beside it."""
@@ -93,9 +98,11 @@ class Session:
         observe: Callable[[Progress], None],
         enough: asyncio.Event | None = None,
         keeper: Keeper | None = None,
+        signals: Signals | None = None,
     ) -> tuple[Circumstances, list[Record]]:
         """Run it, to its end, to Ctrl-C, or until there is `enough`. A `keeper` gets all of it as
-        it comes. Raises `UserError` where it cannot begin."""
+        it comes. `signals` are those of who takes them for longer. Raises `UserError` where it
+        cannot begin."""
         scenario = self._scenario
         known = machine()
         await timeline.check(scenario)
@@ -104,7 +111,7 @@ class Session:
         async with AsyncExitStack() as stack:
             # Signals outermost, so that none breaks off what is undone. Then proxies: they may be
             # what the target is reached through.
-            signals = stack.enter_context(Signals())
+            signals = signals or stack.enter_context(Signals())
             faults = await stack.enter_async_context(Timeline(scenario, self._clock))
             probed = await probe.probe(endpoint)
             endpoint = msgspec.structs.replace(endpoint, model=probed.model)
@@ -130,6 +137,7 @@ class Session:
                     run_id=self._id,
                     started=lambda zero: self._begin(zero, faults, mark),
                     keep=keeper.add if keeper is not None else lambda _: None,
+                    health=lambda one: self._stands(found, one, faults, watch, keeper),
                     enough=enough,
                     signals=signals,
                 )
@@ -138,7 +146,7 @@ class Session:
             await mark.ended(data.began + data.seconds)
         for line in (*scraper.notes, *(watch.notes if watch else ()), *mark.notes):
             self._note(line)
-        if any(target.kind == "proxy" for target in scenario.fault_targets.values()):
+        if self._carries:
             data.workers.append(self._parent.stats())
         records, data.records = data.records, []
         found.data, found.made, found.series = data, faults.made, scraper.series()
@@ -151,6 +159,29 @@ class Session:
             yield
         finally:
             self._parent.end()
+
+    @property
+    def _carries(self) -> bool:
+        """Whether connections go through this process."""
+        return any(one.kind == "proxy" for one in self._scenario.fault_targets.values())
+
+    def _stands(
+        self,
+        found: Circumstances,
+        health: Health,
+        faults: Timeline,
+        watch: Watch | None,
+        keeper: Keeper | None,
+    ) -> None:
+        """Keep what is known beside the records, for the report of a run that dies."""
+        if keeper is None:
+            return
+        own = [self._parent.condition()] if self._carries else []
+        found.data.workers = [*health.workers, *own]
+        found.data.lost_workers = health.lost_workers
+        found.data.clock_steps = health.clock_steps
+        found.made, found.firings = faults.made, watch.firings if watch else []
+        keeper.stand(found)
 
     def _observed(self, progress: Progress, observe: Callable[[Progress], None]) -> None:
         self._parent.look()
@@ -202,7 +233,7 @@ def concluded(scenario: Scenario, circumstances: Circumstances, records: list[Re
 
 
 def _unfinished(run_id: str) -> RunData:
-    """What a run has from its beginning until its end replaces it."""
+    """What a run has from its beginning until its end replaces it: what one that dies leaves."""
     return RunData(
         records=[],
         workers=[],
@@ -211,6 +242,7 @@ def _unfinished(run_id: str) -> RunData:
         interrupted=True,
         clock_steps=0.0,
         run=run_id,
+        died=True,
     )
 
 

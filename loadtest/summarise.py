@@ -131,7 +131,7 @@ def _judged(
 
 
 def _distrust(trust: Trusted) -> list[str]:
-    return [f"the load test itself was too slow: {reason}" for reason in trust.reasons]
+    return [f"the load test itself is not to be trusted: {reason}" for reason in trust.reasons]
 
 
 def _by_team(scenario: Scenario, records: Sequence[Record]) -> dict[str, list[Record]]:

@@ -22,7 +22,8 @@ class Verdict(StrEnum):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A share, and between what it is by 95% of all samples (Wilson)."""
+    """A share, and between what it is by 95% of all samples: Wilson's interval, of as many
+    independent requests as these are worth."""
 
     share: float
     low: float

@@ -32,6 +32,7 @@ def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -
     loop = max(loops, default=0.0)
     reasons = [
         *_lost(data),
+        *_untold(data),
         *_own_failures(requests.records),
         *_late(lag, scenario.lag_bound),
         *_missing(rate, scenario.trust.rate_percent),
@@ -49,7 +50,7 @@ def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -
         cpu_percent=cpu,
         loop_lag_p99=loop,
         clock_steps=data.clock_steps,
-        notes=[*_stepped(data.clock_steps), *_cut(requests)],
+        notes=[*_died(data), *_stepped(data.clock_steps), *_cut(requests)],
     )
 
 
@@ -64,6 +65,22 @@ def _lost(data: RunData) -> list[str]:
     if not data.lost_workers:
         return []
     return [f"worker {said}: what it had sent is missing" for said in data.lost_workers]
+
+
+def _untold(data: RunData) -> list[str]:
+    """Where no process has said how it did, nobody knows whether it was too slow."""
+    if not data.died or data.workers or not data.records:
+        return []
+    return ["it was killed before its processes had said how they did"]
+
+
+def _died(data: RunData) -> list[str]:
+    if not data.died:
+        return []
+    return [
+        "the load test was killed: how its own processes did in its last seconds is not known, and"
+        " requests that were open count as never sent"
+    ]
 
 
 def _own_failures(records: Iterable[Record]) -> list[str]:

@@ -2,17 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from loadtest.cli import options, said
 from loadtest.client.progress import Display, Screen
+from loadtest.client.signals import Signals
 from loadtest.errors import UserError
 from loadtest.limit import (
     Observe,
@@ -65,7 +66,7 @@ def find_limit(
 
     The level is doubled until a trial fails, then halved in on. Each is judged by an interval, and
     repeated for longer where that is not enough: status 0 if the limit is found, 4 if it is not.
-    Ctrl-C ends the search with what was found until then.
+    Ctrl-C or SIGTERM ends the search with what was found until then.
     """
     scenario = load(source, options.changes(given, url, model, "", seed))
     rules = Rules(_share(scenario), each, longest, resolution)
@@ -74,23 +75,32 @@ def find_limit(
     at(scenario, low, each)  # what cannot be searched is said before anything else
     _check(out)
     with ExitStack() as stack:
+        signals = Signals()
         trials = Trials(
             lambda level, seconds: at(scenario, level, seconds),
             os.environ,
             lambda one: _shown(one, console, stack),
             lambda line: _note(console, line),
+            signals,
         )
         for line in advice(scenario):
             _note(console, line)
-        found = asyncio.run(_find(axis, trials, low, high or low * 64, rules, unit_of(scenario)))
+        search = _search(axis, trials, low, high or low * 64, rules, unit_of(scenario))
+        answer = trials.answer(asyncio.run(_heard(search, signals)))
     if out:
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-    typer.echo(said.found(found, axis.value))
-    if not found.resolved:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(answer)) + b"\n")
+    typer.echo(said.answer(answer, axis.value))
+    if not answer.resolved:
         raise typer.Exit(_UNRESOLVED)
 
 
-async def _find(
+async def _heard(search: Coroutine[Any, Any, Found], signals: Signals) -> Found:
+    """A search that signals end in order."""
+    with signals:
+        return await search
+
+
+async def _search(
     axis: Axis, trials: Trials, low: float, high: float, rules: Rules, unit: str
 ) -> Found:
     if axis is Axis.RATE:
@@ -118,10 +128,16 @@ def _at(axis: Axis) -> Callable[[Scenario, float, float], Scenario]:
 def _share(scenario: Scenario) -> float:
     """What is promised to all teams, of 1. Raises `UserError` where they are promised different
     shares."""
-    shares = {scenario.slo_of(team).percent for team in scenario.teams}
-    if len(shares) > 1:
-        raise UserError("the limit is searched for one promise: teams here have different percents")
-    return shares.pop() / 100
+    percents = {team: scenario.slo_of(team).percent for team in scenario.teams}
+    percent = scenario.slo.percent
+    others = [team for team, its in percents.items() if its != percent]
+    if len(set(percents.values())) > 1:
+        each = ", ".join(f"{team} {its:g}" for team, its in percents.items())
+        raise UserError(
+            f"the limit is searched for one slo.percent, and teams have different ones ({each}):"
+            f" give all the same, such as --set teams.{others[0]}.expect.slo.percent={percent:g}"
+        )
+    return next(iter(percents.values())) / 100
 
 
 def _shown(scenario: Scenario, console: Screen, stack: ExitStack) -> Observe:

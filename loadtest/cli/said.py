@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from loadtest.compare import Compared, Comparison
-from loadtest.search.find import Found, Tried
+from loadtest.limit import Answer
+from loadtest.search.find import Tried
 from loadtest.search.trial import Count
 from loadtest.summary import Distribution, Part, Summary, Verdict
 
@@ -86,14 +87,17 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def found(one: Found, axis: str) -> str:
-    """Each trial, by the team that stands worst, and the answer."""
+def answer(one: Answer, axis: str) -> str:
+    """Each trial, by the team that stands worst, what is to be known of them, and the answer."""
     rows = [
         (one.unit, "seconds", "counted", "good", "99% between", "ttft p99", "verdict", "outcomes")
     ]
     rows += [_tried(each) for each in one.trials]
     passed = "none" if one.passed is None else f"{one.passed:g} {one.unit}"
-    return "\n".join([table(rows), "", f"highest {axis} that keeps it: {passed}", one.reason])
+    notes = [f"note: {note}" for note in one.notes]
+    return "\n".join(
+        [table(rows), *notes, "", f"highest {axis} that keeps it: {passed}", one.reason]
+    )
 
 
 def _tried(one: Tried) -> tuple[str, str, str, str, str, str, str, str]:

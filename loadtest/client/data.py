@@ -26,11 +26,23 @@ class WorkerStats(msgspec.Struct):
     cpu_percent: float
     """Of a core, in the busiest five seconds that it had (or in all, of a shorter run)."""
     loop_lags: list[float]
-    """How late its event loop was each 20 ms, s: sorted, a sample of at most 10,000."""
+    """How late its event loop was each 20 ms, s: sorted, a sample of at most 10,000; while the run
+    goes on, of at most 1,000."""
     sent: int
     """Requests that it sent. Retries do not count again."""
     cpu: list[float] = []
-    """Percent of a core, in each half second or so of its life, in order."""
+    """Percent of a core, in each half second or so of its life, in order. While the run goes on:
+    nothing."""
+
+
+class Health(msgspec.Struct):
+    """How the load test itself does while a run goes on: by this one that dies is judged."""
+
+    workers: list[WorkerStats]
+    """As they told last, each few seconds, of those that live."""
+    lost_workers: list[str]
+    """As in `RunData`."""
+    clock_steps: float
 
 
 class RunData(msgspec.Struct):
@@ -46,13 +58,15 @@ class RunData(msgspec.Struct):
     seconds: float
     """From then to the last answer."""
     interrupted: bool
-    """Whether it was ended by Ctrl-C or SIGTERM."""
+    """Whether it ended before its time: by Ctrl-C or SIGTERM, by who had enough, or as it died."""
     clock_steps: float
     """By how much the wall clock was set during the run, s, in all."""
     lost_workers: list[str] = []
     """Of each worker that died: its number, and why. What it had not yet told is lost."""
     run: str = ""
     """The run's id, which the requests carried in `x-loadtest-run`."""
+    died: bool = False
+    """Whether the load test was killed: then this is what was known some seconds before."""
 
 
 class Progress(msgspec.Struct):

@@ -4,11 +4,12 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _BEAT = 0.02
 _SAMPLE = 10_000
 _BUSY = 5.0
+_FEW = 1_000
 
 
 class LoopLag:
@@ -101,3 +102,10 @@ class Busy:
     def percent(self) -> float:
         """Of a core. Of a run shorter than five seconds: in all of it."""
         return 100 * (self._highest or self._whole)
+
+
+def few(lags: Sequence[float]) -> list[float]:
+    """At most a thousand of them, which are sorted: by rank, and with the last one, so that all
+    percentiles are about the same."""
+    step = -(-len(lags) // _FEW) or 1
+    return list(lags[::-step][::-1])

@@ -10,7 +10,7 @@ from typing import Any
 
 from loadtest.client import crew, wire
 from loadtest.client.crewman import Crewman, Lost
-from loadtest.client.data import Endpoint, Progress, RunData, WorkerStats
+from loadtest.client.data import Endpoint, Health, Progress, RunData, WorkerStats
 from loadtest.client.signals import Signals
 from loadtest.client.wall_clock import WallClock
 from loadtest.client.window import Window
@@ -39,20 +39,22 @@ async def run(
     run_id: str = "",
     started: Callable[[float], None] = lambda _: None,
     keep: Callable[[list[Record]], None] = lambda _: None,
+    health: Callable[[Health], None] = lambda _: None,
     enough: asyncio.Event | None = None,
     signals: Signals | None = None,
-    conversations: str = "loadtest.client.requests:prompts",
+    conversations: str = "loadtest.client.source:prompts",
 ) -> RunData:
     """Play a scenario to its end, or to Ctrl-C or SIGTERM: then what there is so far is returned.
 
     `observe` is called twice a second. `started` is called once, with the run's time 0 of the
-    monotonic clock, shortly before that. `keep` gets records as they arrive. Once there is
-    `enough`, it ends as by Ctrl-C. `overhead` is what the server puts around a prompt, in tokens;
+    monotonic clock, shortly before that. `keep` gets records as they arrive, and `health` how the
+    load test does, each few seconds. Once there is `enough`, it ends as by Ctrl-C, and may still
+    be ended at once by two of them. `overhead` is what the server puts around a prompt, in tokens;
     `conversations` names what makes requests, `module:function`. To be awaited in the main thread,
     where signals arrive; `signals` are those of who takes them for longer than the run.
     """
     workers = scenario.workers or crew.size(scenario, plans, os.cpu_count() or 1)
-    running = _Run(scenario, endpoint, observe, keep, run_id or secrets.token_hex(8))
+    running = _Run(scenario, endpoint, observe, keep, health, run_id or secrets.token_hex(8))
     jobs = [
         running.job(number, plan.slice(plans, number, workers), plans, overhead, conversations)
         for number in range(workers)
@@ -73,22 +75,26 @@ class _Run:
         endpoint: Endpoint,
         observe: Callable[[Progress], None],
         keep: Callable[[list[Record]], None],
+        health: Callable[[Health], None],
         run_id: str,
     ) -> None:
         self._scenario = scenario
         self._endpoint = endpoint
         self._observe = observe
         self._keep = keep
+        self._health = health
         self._id = run_id
         self._crew: list[Crewman] = []
         self._records: list[Record] = []
         self._stats: list[WorkerStats] = []
+        self._conditions: dict[int, WorkerStats] = {}
+        self._has_news = False
         self._lost: list[str] = []
         self._gone: set[int] = set()
         self._window = Window(scenario.duration)
         self._wall = WallClock()
         self._interrupts = 0
-        self._interrupted = asyncio.Event()
+        self._ending = asyncio.Event()
         self._at = 0.0
 
     def job(
@@ -119,7 +125,7 @@ class _Run:
             await self._until_ready()
             self._at = time.monotonic() + _LEAD
             began = time.time() + _LEAD
-            if not self._interrupts:
+            if not self._ending.is_set():
                 started(self._at)
                 for worker in self._crew:
                     worker.tell(wire.Start(self._at))
@@ -132,7 +138,7 @@ class _Run:
             workers=sorted(self._stats, key=lambda one: one.worker),
             began=began,
             seconds=max(ends, default=0.0),
-            interrupted=self._interrupts > 0,
+            interrupted=self._ending.is_set(),
             clock_steps=self._wall.steps,
             lost_workers=self._lost,
             run=self._id,
@@ -140,11 +146,12 @@ class _Run:
 
     @contextlib.contextmanager
     def ending(self, enough: asyncio.Event) -> Iterator[None]:
-        """The run ends, as by Ctrl-C, once there is enough."""
+        """The run ends in order once there is enough."""
 
         async def end() -> None:
             await enough.wait()
-            self.interrupt()
+            if not self._ending.is_set():
+                self._end(_GRACE)
 
         waiting = asyncio.create_task(end())
         try:
@@ -153,16 +160,23 @@ class _Run:
             waiting.cancel()
 
     def interrupt(self) -> None:
-        """End the run in order; a second time, at once."""
+        """End the run in order; a second time, at once. Where it ends already since there is
+        enough, the first one hastens nothing."""
         self._interrupts += 1
-        self._interrupted.set()
+        if self._interrupts > 1:
+            self._end(0.0)
+        elif not self._ending.is_set():
+            self._end(_GRACE)
+
+    def _end(self, grace: float) -> None:
+        self._ending.set()
         for worker in self._crew:
-            worker.tell(wire.Stop(_GRACE if self._interrupts == 1 else 0.0))
+            worker.tell(wire.Stop(grace))
 
     async def _until_ready(self) -> None:
         """Each worker is ready, or lost."""
         everyone = asyncio.gather(*(self._ready(worker) for worker in self._crew))
-        stopped = asyncio.create_task(self._interrupted.wait())
+        stopped = asyncio.create_task(self._ending.wait())
         await _first_of(everyone, stopped)
         if len(self._gone) == len(self._crew):
             raise UserError(f"no worker could begin: {self._lost[0]}")
@@ -194,6 +208,9 @@ class _Run:
                         self._records += report.records
                         self._keep(report.records)
                         self._window.add(worker.number, report, time.monotonic() - self._at)
+                    case wire.Condition(stats):
+                        self._conditions[worker.number] = stats
+                        self._has_news = True
                     case wire.Final(stats):
                         self._stats.append(stats)
                         told = True
@@ -207,21 +224,30 @@ class _Run:
         self._lost.append(str(lost))
         self._gone.add(worker.number)
         self._window.lose(worker.number)
+        self._conditions.pop(worker.number, None)
+        self._has_news = True
 
     async def _show(self) -> None:
         while True:
             self._progress()
+            self._tell_health()
             await asyncio.sleep(_EVERY)
 
     def _progress(self) -> None:
         self._wall.look()
         self._observe(self._window.progress(time.monotonic() - self._at, self._lost))
 
+    def _tell_health(self) -> None:
+        if self._has_news:
+            self._has_news = False
+            told = sorted(self._conditions.values(), key=lambda one: one.worker)
+            self._health(Health(told, list(self._lost), self._wall.steps))
+
     async def _patience(self) -> None:
         """How long workers are waited for: to the end of their drain, or after Ctrl-C not long."""
         end = self._at + self._scenario.duration + self._scenario.drain + _LAST_WORDS
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._interrupted.wait(), end - time.monotonic())
+            await asyncio.wait_for(self._ending.wait(), end - time.monotonic())
             await asyncio.sleep(_GRACE + _LAST_WORDS)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which end a run in order."""
+"""Ctrl-C and SIGTERM, which end a run, or a search of many, in order."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,8 @@ class Signals:
     """
 
     def __init__(self) -> None:
+        self.came = False
+        """Whether any did: also one that nobody heard, so that what comes after it is not begun."""
         self._before: list[signal._HANDLER] = []
         self._hear: Callable[[], object] = _nobody
 
@@ -50,6 +52,7 @@ class Signals:
             self._hear = _nobody
 
     def _take(self) -> None:
+        self.came = True
         self._hear()
 
 

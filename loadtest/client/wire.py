@@ -57,6 +57,12 @@ class Report(msgspec.Struct, tag=True):
     gaps: list[float]
 
 
+class Condition(msgspec.Struct, tag=True):
+    """From a worker, each few seconds: how it does, in brief."""
+
+    stats: WorkerStats
+
+
 class Final(msgspec.Struct, tag=True):
     """From a worker, as its last word."""
 
@@ -64,7 +70,7 @@ class Final(msgspec.Struct, tag=True):
 
 
 ToWorker = Job | Start | Stop
-FromWorker = Ready | Report | Final
+FromWorker = Ready | Report | Condition | Final
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from loadtest.client import wire
+from loadtest.client import meters, wire
 from loadtest.client.alarm import Alarm
 from loadtest.client.conversation import Prepared, Talking
 from loadtest.client.data import Endpoint, WorkerStats
@@ -26,14 +26,16 @@ from loadtest.client.log import Log
 from loadtest.client.meters import Busy, LoopLag
 from loadtest.client.pauses import Pauses
 from loadtest.client.request import Sender
-from loadtest.client.requests import Conversations, Requests
 from loadtest.client.retry import Retrying
 from loadtest.client.schedule import Schedule
+from loadtest.client.source import Conversations, Source
 from loadtest.outcome import Outcome
 from loadtest.plan.arrival import Arrival
 from loadtest.scenario.document import Scenario
 
 _EVERY = 0.5
+# Of so many reports one comes with how the worker does.
+_CONDITION_EVERY = 10
 # Streams whose latest gap is looked at for the display.
 _LOOKED_AT = 200
 # A client of a closed loop whose request failed comes again no sooner: a server that is down would
@@ -53,7 +55,7 @@ class Worker:
         self._sender = sender
         self._log = Log()
         self._pauses = Pauses(alarm)
-        self._requests = Requests(scenario, job.endpoint, job.clients, conversations)
+        self._source = Source(scenario, job.endpoint, job.clients, conversations)
         retrying = Retrying(sender, self._pauses)
         self._talking = {
             name: Talking(
@@ -72,7 +74,7 @@ class Worker:
         ]
         self._schedule = Schedule(
             _by_time(job),
-            self._requests.prepare,
+            self._source.prepare,
             lambda one: self._start(self._hold(one)),
             alarm,
         )
@@ -151,6 +153,12 @@ class Worker:
             cpu=self._busy.percents,
         )
 
+    def condition(self) -> wire.Condition:
+        """How it does: little to send and to write."""
+        stats = self.stats()
+        stats.loop_lags, stats.cpu = meters.few(stats.loop_lags), []
+        return wire.Condition(stats)
+
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -174,12 +182,12 @@ class Worker:
             if arrival.at >= stop or not await self._pauses.until(talking.began + arrival.at):
                 return
             self._log.due += 1
-            last = await talking.hold(self._requests.prepare(name, arrival))
+            last = await talking.hold(self._source.prepare(name, arrival))
             if last is None:
                 return
             record, free = last
             pause = 0.0 if record.good else _AFTER_FAILURE
-            arrival = self._requests.after(name, client, number, free + pause)
+            arrival = self._source.after(name, client, number, free + pause)
 
     def _drained(self) -> None:
         """The wait for answers is over. One that has broken the promise of its first token already
@@ -267,9 +275,12 @@ async def _hear(reader: asyncio.StreamReader, worker: Worker) -> None:
 
 
 async def _tell(writer: asyncio.StreamWriter, worker: Worker) -> None:
-    while True:
+    for number in itertools.count():
         await asyncio.sleep(_EVERY)
         writer.write(wire.frame(worker.report()))
+        # The first one when the run's time has just begun.
+        if number % _CONDITION_EVERY == 1:
+            writer.write(wire.frame(worker.condition()))
 
 
 def raise_limits() -> int:

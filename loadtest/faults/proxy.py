@@ -39,11 +39,6 @@ class Proxy:
         """Where it listens: also where the scenario leaves that to the system, as port 0."""
         return self._port
 
-    @property
-    def connections(self) -> int:
-        """Those that are open."""
-        return len(self._pairs)
-
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """It passes connections meanwhile. Raises `UserError` if it cannot listen."""

@@ -85,8 +85,9 @@ TRUNCATED: Final = Definition(
 ATTAINMENT: Final = (
     "Attainment is the share of all requests due that met every objective together; a failed one"
     " meets none. Left out are those that the client gave up before they could miss one, and"
-    " refusals for a team's own limit where it is said not to keep it. The interval is Wilson's: a"
-    " verdict is given only where all of it is on one side."
+    " refusals for a team's own limit where it is said not to keep it. The interval is Wilson's,"
+    " by as few requests as those that missed together are worth: a verdict is given only where all"
+    " of it is on one side."
 )
 PERCENTILES: Final = (
     "Percentiles are by nearest rank over all requests due; a failed request counts as infinitely"

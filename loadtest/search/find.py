@@ -19,8 +19,9 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from loadtest.errors import UserError
-from loadtest.judgement import worst
-from loadtest.search.trial import Evidence, Stopped, Trial, Weighed, spread, weigh
+from loadtest.judgement import verdict_of, worst
+from loadtest.search.trial import Evidence, Stopped, Trial
+from loadtest.statistics.evidence import Weighed, spread, weigh
 from loadtest.summary import Verdict
 
 # By how much a level may be above another one to have about its spread. A trial that would have to
@@ -224,20 +225,19 @@ class _Search:
 
     def _of(self, level: float, team: str, among: int) -> _Standing:
         weighed = self._weighed(level, team)
-        verdict = weighed.verdict(self._rules.share, self._rules.confidence, among)
-        return _Standing(verdict, team, weighed)
+        kept = weighed.kept(self._rules.share, self._rules.confidence, among)
+        return _Standing(verdict_of(kept), team, weighed)
 
     def _weighed(self, level: float, team: str) -> Weighed:
         """By the spread at this level, or at the next one that is not far above, if it is greater
         there: it grows with load, and where hardly any are late it cannot be seen."""
-        own = self._known[level].of(team)
         above = (
             spread(one.of(team))
             for other, one in sorted(self._known.items())
             if level < other <= level * _NOT_FAR and not one.saturated
         )
         nearest = next((one for one in above if one is not None), 1.0)
-        return weigh(own, max(spread(own) or 1.0, nearest))
+        return weigh(self._known[level].of(team), nearest)
 
     def _learn(self, level: float, verdict: Verdict, *, final: bool = False) -> None:
         if verdict is Verdict.PASSED:

@@ -1,4 +1,8 @@
-"""How likely so many of so many are: the binomial distribution, also for millions."""
+"""How likely so many of so many are: the binomial distribution, also for millions.
+
+Its tail is also that of numbers that are not whole, between those of the next ones that are: such
+as of requests that are worth fewer, because they go together.
+"""
 
 import math
 from typing import Final
@@ -9,7 +13,7 @@ _ENOUGH: Final = 1e-15
 _TINY: Final = 1e-300
 
 
-def at_most(good: int, count: int, share: float) -> float:
+def at_most(good: float, count: float, share: float) -> float:
     """The chance that at most `good` of `count` happen, when each does with the chance `share`."""
     if good < 0:
         return 0.0

@@ -14,12 +14,12 @@ from loadtest.statistics import binomial
 CONFIDENCE: Final = 0.99
 
 
-def odds(late: int, count: int, share: float) -> float:
+def odds(late: float, count: float, share: float) -> float:
     """The chance of at most so many late ones, had exactly `share` been in time."""
     return binomial.at_most(late, count, 1 - share)
 
 
-def passes(late: int, count: int, share: float, confidence: float = CONFIDENCE) -> bool:
+def passes(late: float, count: float, share: float, confidence: float = CONFIDENCE) -> bool:
     """Whether so many late ones of `count` show that at least `share` of all are in time."""
     return count > late and odds(late, count, share) < 1 - confidence
 

@@ -1,10 +1,13 @@
-"""Between what a share is, when so many of so many were counted."""
+"""Between what a share is, when so many of so many were counted, independent of each other.
+
+Counts may be broken: where requests go together they are worth fewer (`evidence`).
+"""
 
 import math
 from statistics import NormalDist
 
 
-def wilson(good: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(good: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a share. Of nothing nothing is known: (0, 1).
 
     Unlike the one with the standard deviation it holds near 0 and 1, where objectives are.
@@ -22,7 +25,7 @@ def wilson(good: int, count: int, confidence: float = 0.95) -> tuple[float, floa
     return low, high
 
 
-def needed(good: int, count: int, share: float, confidence: float = 0.95) -> int | None:
+def needed(good: float, count: float, share: float, confidence: float = 0.95) -> int | None:
     """Of how many it would have to be, at this ratio, for `share` to be outside of Wilson's
     interval. None: of no number, it is that share itself."""
     off = good / count - share if count else 0.0
@@ -34,7 +37,7 @@ def needed(good: int, count: int, share: float, confidence: float = 0.95) -> int
 
 
 def newcombe(
-    good: int, count: int, other_good: int, other_count: int, confidence: float = 0.95
+    good: float, count: float, other_good: float, other_count: float, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Between what the other share minus the first one is, of independent samples: Newcombe's
     hybrid of two Wilson intervals (his method 10, Statistics in Medicine 17, 1998)."""

@@ -12,7 +12,9 @@ from loadtest.compare import Change, Compared, Comparison, compare, gate
 from loadtest.outcome import Outcome
 from loadtest.record import Record
 from loadtest.scenario.document import Scenario
+from loadtest.statistics.intervals import newcombe
 from loadtest.summary import Verdict
+from tests.loadtest.bursts import misses
 from tests.loadtest.runs import CONSTANT, answered, failed, scenario
 
 SAME = scenario(duration=400, slo={"ttft": 3, "percent": 95})
@@ -115,6 +117,46 @@ def test_failures_make_attainment_and_the_tail_worse_and_not_the_middle() -> Non
     assert gate(found) is Verdict.FAILED
     restored = compare(_run(3, spoil=lambda number: number % 20 == 0), _run(2), SAME, SAME)
     assert _measure(restored, "ttft_p99").verdict is Change.BETTER
+
+
+def test_failures_that_come_together_show_less_than_their_number() -> None:
+    """60 of 1200 fail: in one stretch that is as of a service that is down once in a while, and
+    may not have been in the other run. In twenty it is more than chance."""
+    once = compare(_run(2), _run(3, spoil=lambda number: 500 <= number < 560), SAME, SAME)
+    attained = _measure(once, "attainment")
+    assert attained.difference == pytest.approx(-5)
+    assert attained.low is not None and attained.high is not None
+    assert attained.low < -20 and attained.high > -0.5
+    assert attained.verdict is Change.CANNOT_TELL
+    assert 100 * newcombe(1200, 1200, 1140, 1200)[1] < -3, "by their number it would be worse"
+    often = compare(_run(2), _run(3, spoil=lambda number: number % 60 < 3), SAME, SAME)
+    assert _measure(often, "attainment").difference == pytest.approx(-5)
+    assert _measure(often, "attainment").verdict is Change.WORSE
+
+
+def _now_and_then(source: np.random.Generator) -> list[Record]:
+    """Of a service that misses in bursts, and keeps 95% in the long run."""
+    due, good = misses(source, 0.95, 1.0, rate=2.0)
+    marks = enumerate(zip(due.tolist(), good.tolist(), strict=True))
+    return [answered(n, at, ttft=0.1 if kept else 9.0) for n, (at, kept) in marks]
+
+
+def test_two_runs_of_a_service_that_is_down_now_and_then_are_not_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The intervals of times take long, and are not what this is about.
+    monkeypatch.setattr("loadtest.compare._TIMES", ())
+    source = np.random.default_rng(3)
+    told = plain = 0
+    for _ in range(60):
+        a, b = _now_and_then(source), _now_and_then(source)
+        one = _measure(compare(a, b, SAME, SAME), "attainment")
+        told += one.verdict is not Change.CANNOT_TELL
+        met, other = (sum((each.ttft or 9.0) < 3 for each in run) for run in (a, b))
+        low, high = newcombe(met, len(a), other, len(b))
+        plain += 100 * low > 0.5 or 100 * high < -0.5
+    assert told <= 0.05 * 60
+    assert plain > 0.1 * 60, "taken for independent they would be: this test can fail"
 
 
 def test_two_runs_that_fail_alike_are_alike() -> None:

@@ -8,8 +8,10 @@ import pytest
 import typer
 
 from loadtest.cli.run import report
-from loadtest.client.data import RunData
+from loadtest.cli.said import STATUS
+from loadtest.client.data import RunData, WorkerStats
 from loadtest.errors import UserError
+from loadtest.faults.events import Made
 from loadtest.folder import Circumstances, Folder, Keeper, new
 from loadtest.outcome import Outcome
 from loadtest.plan.plan import plan
@@ -18,6 +20,7 @@ from loadtest.report.masked import masked
 from loadtest.scenario.document import Scenario
 from loadtest.scenario.load import load, parsed, ready
 from loadtest.session import concluded
+from loadtest.summary import Verdict
 
 SECRETS = ("hunter2", "s3cret", "token-of-proxy")
 
@@ -36,6 +39,7 @@ def scenario(**more: Any) -> Scenario:
 def circumstances(ran: Scenario) -> Circumstances:
     """As a run begins."""
     data = RunData([], [], began=1e9, seconds=0.0, interrupted=True, clock_steps=0.0, run="r")
+    data.died = True
     return Circumstances(data, ran.target.url, "m", 0, {}, plans=plan(ran))
 
 
@@ -70,6 +74,69 @@ def test_a_run_that_died_has_a_report_of_what_it_had_until_then(tmp_path: Path) 
     # Up to the last one that was begun.
     assert summary.overall.outcomes == {Outcome.OK: 2}
     assert folder.report.is_file()
+
+
+def test_a_run_that_died_is_judged_by_how_its_processes_did_last(tmp_path: Path) -> None:
+    line = {"kind": "proxy", "listen": "127.0.0.1:1", "upstream": "127.0.0.1:2"}
+    cut = {"at": 1, "do": "cut", "target": "line"}
+    ran = scenario(fault_targets={"line": line}, faults=[cut])
+    folder, keeper, _ = begun(tmp_path / "run", ran)
+    keeper.add([record(index) for index in range(10)])
+    stood = circumstances(ran)
+    stood.data.workers = [WorkerStats(0, cpu_percent=20, loop_lags=[0.001], sent=5)]
+    stood.data.lost_workers = ["1 was ended by SIGKILL"]
+    stood.made = [Made(0, "cut", "line", began=1.0)]
+    keeper.stand(stood)
+    stood.data.workers[0].cpu_percent = 99
+    keeper.stand(stood)
+    found = folder.circumstances()
+    assert found.data == stood.data and found.made == stood.made
+    assert found.plans == plan(ran)
+    with pytest.raises(typer.Exit):
+        report(tmp_path / "run")
+    assert [one.what for one in folder.summary().faults] == ["cut"]
+    trusted = folder.summary().trusted
+    assert trusted.cpu_percent == 99
+    assert any("worker 1 was ended" in one for one in trusted.reasons)
+    assert trusted.notes[0].startswith("the load test was killed")
+
+
+def test_of_one_whose_processes_had_told_nothing_yet_nothing_is_believed(tmp_path: Path) -> None:
+    folder, keeper, _ = begun(tmp_path / "run", scenario())
+    keeper.add([record(index) for index in range(10)])
+    with pytest.raises(typer.Exit) as ended:
+        report(tmp_path / "run")
+    assert ended.value.exit_code == STATUS[Verdict.INVALID]
+    (reason,) = folder.summary().trusted.reasons
+    assert reason.endswith("before its processes had said how they did")
+
+
+def test_how_a_run_ended_takes_the_place_of_how_it_stood(tmp_path: Path) -> None:
+    ran = scenario()
+    folder, keeper, _ = begun(tmp_path / "run", ran)
+    keeper.stand(circumstances(ran))
+    ended = circumstances(ran)
+    ended.data.died, ended.data.seconds = False, 10.0
+    # Also where the load test is killed between the two steps.
+    stood = (tmp_path / "run" / "state.json").read_bytes()
+    folder.keep(ended)
+    assert not (tmp_path / "run" / "state.json").exists()
+    (tmp_path / "run" / "state.json").write_bytes(stood)
+    assert folder.circumstances().data == ended.data
+
+
+def test_a_state_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    ran = scenario()
+    folder, keeper, notes = begun(tmp_path / "run", ran)
+    new = tmp_path / "run" / "state.new"
+    new.symlink_to("/dev/full")
+    keeper.stand(circumstances(ran))
+    keeper.stand(circumstances(ran))
+    (note,) = notes
+    assert "No space left" in note and "\n" not in note
+    new.unlink()
+    keeper.stand(circumstances(ran))
+    assert folder.circumstances().data.died and len(notes) == 1
 
 
 def test_a_line_that_is_none_is_told_unless_it_is_a_cut_end(tmp_path: Path) -> None:
@@ -126,7 +193,10 @@ def test_nothing_that_a_run_leaves_holds_a_secret_and_a_report_can_be_made_of_it
     folder, keeper, _ = begun(tmp_path / "run", ran)
     keeper.add([record(index) for index in range(50)])
     found = circumstances(ran)
-    found.data.interrupted = False
+    keeper.stand(found)
+    assert "@127.0.0.1" in (tmp_path / "run" / "state.json").read_text()
+    assert not [one for one in SECRETS if one in (tmp_path / "run" / "state.json").read_text()]
+    found.data.interrupted = found.data.died = False
     folder.keep(found)
     folder.conclude(concluded(ran, found, folder.records()), folder.records())
     for path in (tmp_path / "run").iterdir():

@@ -17,6 +17,7 @@ from loadtest import limit
 from loadtest.cli import said
 from loadtest.cli.main import app
 from loadtest.client.data import Progress
+from loadtest.client.signals import Signals
 from loadtest.errors import UserError
 from loadtest.folder import Circumstances
 from loadtest.limit import Trials, advice, at_rate, rate_of, unit_of
@@ -41,6 +42,8 @@ class Service:
         """Of each run, whether it was ended before its time."""
         self.interrupted = False
         """Whether runs are, from outside."""
+        self.signalled: Callable[[Scenario, str], signal.Signals | None] = lambda _, __: None
+        """Which signal comes at a point of a run: before it hears them, within it, or after."""
 
     def __call__(
         self, scenario: Scenario, environment: Mapping[str, str], note: Callable[[str], None]
@@ -49,15 +52,31 @@ class Service:
         return self
 
     async def play(
-        self, observe: Callable[[Progress], None], enough: asyncio.Event
+        self, observe: Callable[[Progress], None], enough: asyncio.Event, signals: Signals
     ) -> tuple[Circumstances, list[Record]]:
         scenario = self.seen[-1]
-        records = self.play_it(scenario, observe)
-        # Where Ctrl-C has cancelled the task, it is here that it hears of it.
-        await asyncio.sleep(0)
+        await self._reach("before", signals)
+        with signals.heard_by(self._hear):
+            records = self.play_it(scenario, observe)
+            await self._reach("within", signals)
+        await self._reach("after", signals)
         self.ended.append(enough.is_set())
         run = data([], interrupted=enough.is_set() or self.interrupted)
         return Circumstances(run, "", "m", 0, {}, plans=plan(scenario)), records
+
+    def _hear(self) -> None:
+        self.interrupted = True
+
+    async def _reach(self, point: str, signals: Signals) -> None:
+        """Signals that come there have come when this returns."""
+        number = self.signalled(self.seen[-1], point)
+        if number is None:
+            return
+        os.kill(os.getpid(), number)
+        while not signals.came:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        # Where it has cancelled the task, it is here that it hears of it.
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -70,12 +89,13 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[[Play], Service]:
     return of
 
 
-def trials(document: Scenario) -> Trials:
+def trials(document: Scenario, signals: Signals | None = None) -> Trials:
     return Trials(
         lambda level, seconds: at_rate(document, level, seconds),
         {},
         lambda _: lambda _: None,
         lambda _: None,
+        signals or Signals(),
     )
 
 
@@ -88,7 +108,11 @@ async def _one(run: Trials, level: float, seconds: float) -> Trial:
 
 
 def search(document: Scenario, low: float, high: float, **rules: Any) -> Found:
-    return asyncio.run(find_rate(trials(document), low, high, Rules(**rules)))
+    async def go() -> Found:
+        with Signals() as signals:
+            return await find_rate(trials(document, signals), low, high, Rules(**rules))
+
+    return asyncio.run(go())
 
 
 def due(document: Scenario) -> Iterable[tuple[str, int, float]]:
@@ -225,7 +249,7 @@ def test_a_search_finds_the_limit_of_the_team_that_fails_first(
     found = search(document, 5.5, 80, seconds=900, resolution=0.2)
     assert found.resolved and found.passed is not None and found.failed is not None
     assert found.passed <= 20 < found.failed
-    assert "failed (premium)" in said.found(found, "rate")
+    assert "failed (premium)" in said.answer(trials(document).answer(found), "rate")
 
 
 def test_ctrl_c_within_a_trial_ends_the_search_with_what_was_found(
@@ -241,17 +265,48 @@ def test_ctrl_c_within_a_trial_ends_the_search_with_what_was_found(
     assert found.reason == "interrupted at 20 requests/s: this is what was found until then"
 
 
-def test_so_does_ctrl_c_while_no_run_is_there_to_take_it(
-    served: Callable[[Play], Service],
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("point", "levels"), [("before", [10]), ("within", [10]), ("after", [10, 20])]
+)
+def test_a_signal_ends_the_search_with_the_trials_that_were_over(
+    served: Callable[[Play], Service], point: str, levels: list[float], number: signal.Signals
+) -> None:
+    """Wherever it comes: also between two trials, where no run is there to hear it."""
+    service = served(well)
+    service.signalled = lambda ran, at: number if (rate_of(ran) > 15 and at == point) else None
+    found = search(scenario(teams={"a": TEAM}), 10, 80, seconds=100)
+    assert [tried.trial.level for tried in found.trials] == levels
+    assert found.passed == levels[-1] and not found.resolved
+    assert found.reason.startswith(f"interrupted at {2 * levels[-1]} requests/s")
+
+
+@BOTH
+def test_one_that_comes_while_a_saturated_trial_winds_down_ends_the_search_after_it(
+    served: Callable[[Play], Service], number: signal.Signals
 ) -> None:
     def play(document: Scenario, observe: Callable[[Progress], None]) -> list[Record]:
-        if rate_of(document) > 15:
-            os.kill(os.getpid(), signal.SIGINT)
-        return well(document, observe)
+        over = rate_of(document) > 15
+        return overrun(document, observe, 30) if over else well(document, observe)
 
-    served(play)
-    found = search(scenario(teams={"a": TEAM}), 10, 80, seconds=100)
-    assert found.passed == 10 and found.reason.startswith("interrupted at 20 requests/s")
+    service = served(play)
+    service.signalled = lambda ran, at: number if (rate_of(ran) > 15 and at == "within") else None
+    found = search(scenario(teams={"a": TEAM}, warmup=0), 10, 80, seconds=100)
+    assert [tried.trial.saturated for tried in found.trials] == [False, True]
+    assert (found.passed, found.failed, found.resolved) == (10, 20, False)
+    assert found.reason.startswith("interrupted at 15 requests/s")
+
+
+def test_a_signal_in_a_search_s_last_trial_takes_nothing_of_its_answer(
+    served: Callable[[Play], Service],
+) -> None:
+    service = served(well)
+    service.signalled = lambda ran, at: signal.SIGTERM if at == "after" else None
+    found = search(scenario(teams={"a": TEAM}), 10, 10, seconds=100)
+    assert found.passed == 10 and found.reason.startswith("even 10 requests/s passed")
 
 
 def test_an_error_after_some_trials_ends_the_search_with_what_was_found(
@@ -338,6 +393,21 @@ def stop() -> list[Record]:
     raise UserError("it does not answer")
 
 
+@BOTH
+def test_so_is_that_of_one_that_a_signal_ended_between_two_trials(
+    served: Callable[[Play], Service], tmp_path: Path, number: signal.Signals
+) -> None:
+    service = served(well)
+    service.signalled = lambda ran, at: number if (rate_of(ran) > 15 and at == "after") else None
+    out = tmp_path / "found.json"
+    done = command(tmp_path, scenario(teams={"a": TEAM}), "--low", "10", "--out", str(out))
+    written = json.loads(out.read_text())
+    assert done.exit_code == 4
+    assert written["passed"] == 20 and len(written["trials"]) == 2
+    assert written["reason"].startswith("interrupted at 40 requests/s")
+    assert written["reason"] in done.stdout
+
+
 def test_where_the_answer_cannot_be_written_is_said_before_the_search(
     served: Callable[[Play], Service], tmp_path: Path
 ) -> None:
@@ -357,6 +427,42 @@ def test_a_promise_of_all_requests_is_refused_with_the_reason(
     assert isinstance(done.exception, UserError)
     assert "no number of requests can show that 100% are good" in str(done.exception)
     assert service.seen == []
+
+
+def test_teams_with_different_percents_are_refused_with_what_to_do(
+    served: Callable[[Play], Service], tmp_path: Path
+) -> None:
+    service = served(well)
+    own = TEAM | {"expect": {"slo": {"ttft": 3, "percent": 95}}}
+    document = scenario(teams={"a": TEAM, "b": own}, slo={"ttft": 3, "percent": 99})
+    done = command(tmp_path, document)
+    assert isinstance(done.exception, UserError)
+    assert "different ones (a 99, b 95)" in str(done.exception)
+    assert service.seen == []
+    advised = str(done.exception).partition("such as ")[2].split()
+    assert command(tmp_path, document, "--high", "10", *advised).exit_code == 4
+    assert service.seen
+
+
+def test_what_is_to_be_known_of_a_trial_is_said_and_written(
+    served: Callable[[Play], Service], tmp_path: Path
+) -> None:
+    def play(document: Scenario, observe: Callable[[Progress], None]) -> list[Record]:
+        """At the higher rate each twentieth is cut by the end of the drain."""
+        return [
+            failed(index, at, Outcome.CANCELLED, team=team, code="drained")
+            if rate_of(document) > 15 and index % 20 == 0
+            else answered(index, at, team=team)
+            for team, index, at in due(document)
+        ]
+
+    served(play)
+    out = tmp_path / "found.json"
+    options = ("--low", "10", "--high", "20", "--out", str(out))
+    done = command(tmp_path, scenario(teams={"a": TEAM}), *options)
+    (note,) = json.loads(out.read_text())["notes"]
+    assert re.match(r"at 20 requests/s: [\d.]+% of requests were still open at the end", note)
+    assert f"note: {note}" in done.stdout
 
 
 def test_conversations_and_the_advice_about_them_are_said(

@@ -1,6 +1,7 @@
 """The load test knows how it does itself."""
 
 import asyncio
+import math
 import random
 import sys
 import time
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.client.alarm import Alarm
-from loadtest.client.meters import Busy, LoopLag
+from loadtest.client.meters import Busy, LoopLag, few
 from loadtest.client.pauses import Pauses
 from loadtest.client.wall_clock import WallClock
+from loadtest.statistics.quantiles import ordered, percentile
 
 
 class Clock:
@@ -49,6 +51,18 @@ def test_a_long_run_keeps_a_sample_of_bounded_size_of_all_of_it() -> None:
     late = [one for one in lags if one > 0.1]
     # Nine in ten beats of the second half, so that share of a half of the sample.
     assert len(late) / len(lags) == pytest.approx(0.45, abs=0.03)
+
+
+@given(st.integers(0, 10_000))
+def test_a_few_of_all_lags_have_about_the_same_percentiles(count: int) -> None:
+    lags = [float(rank) for rank in range(count)]
+    some = few(lags)
+    assert len(some) <= 1_000 and some == sorted(some) and some[-1:] == lags[-1:]
+    assert some == lags or count > 1_000
+    for percent in (50, 99):
+        own, of_all = (percentile(ordered(values), percent) for values in (some, lags))
+        # Within two thousandths of all.
+        assert abs((own or 0) - (of_all or 0)) <= 2 * math.ceil(count / 1_000)
 
 
 def test_a_blocked_loop_is_seen() -> None:

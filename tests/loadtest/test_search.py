@@ -14,8 +14,8 @@ from loadtest.errors import UserError
 from loadtest.measured import Fate, Requests, Span
 from loadtest.record import Record
 from loadtest.search.find import Found, Rules, Tried, find_concurrency, find_rate
-from loadtest.search.trial import PARTS, Count, Stopped, Trial, measure, spread, weigh
-from loadtest.statistics.early_stopping import passes
+from loadtest.search.trial import Count, Stopped, Trial, measure
+from loadtest.statistics.evidence import PARTS, weigh
 from loadtest.summary import Verdict
 from tests.loadtest.queueing import kept, limit, queue
 
@@ -222,19 +222,12 @@ def test_a_team_that_too_little_is_known_of_is_named() -> None:
     assert "of a's" not in rate(noisy(cliff(20.0, 4), 1), 20, 20, Rules(longest=2)).reason
 
 
-def test_the_more_teams_the_surer_is_one_that_fails_a_level() -> None:
-    # 3 of 20 late are, where 99% are good, 1 in 1,000: of 20 teams one is so by chance.
-    late = weigh([Count(17, 20)], 1)
-    assert late.verdict(0.99, 0.99) is Verdict.FAILED
-    assert late.verdict(0.99, 0.99, among=20) is Verdict.UNRESOLVED
-
-
 def test_one_teams_requests_that_are_late_together_make_no_other_team_less_sure() -> None:
     late_together = [(60, 60)] * 9 + [(50, 60)]
     run = two(lambda _: Count(590, 600, late_together), lambda _: Count(1000, 1000))
     found = rate(run, 1, 1, Rules(longest=1, share=0.9))
     # As if there were no other.
-    alone = weigh([Count(590, 600, late_together)], spread([Count(0, 0, late_together)]) or 0)
+    alone = weigh([Count(590, 600, late_together)])
     assert (found.trials[0].team, found.trials[0].low) == ("chat", alone.interval(0.99)[0])
 
 
@@ -387,37 +380,6 @@ def test_without_chance_the_limit_is_within_the_answer(limit: float, resolution:
     assert found.passed <= limit < found.failed <= found.passed * (1 + resolution) * (1 + 1e-9)
 
 
-def test_few_requests_fail_no_promise_by_chance() -> None:
-    # Wilson's interval of 9 of 10 is below 99% already, and yet 1 of 10 is late once in ten times.
-    ten = weigh([Count(9, 10)], 1)
-    assert ten.interval(0.95)[1] < 0.999
-    assert ten.verdict(0.999, 0.999) is Verdict.UNRESOLVED
-
-
-def judged(late: int, count: int, share: float, confidence: float) -> Verdict:
-    return weigh([Count(count - late, count)], 1).verdict(share, confidence)
-
-
-@given(
-    st.integers(0, 40),
-    st.integers(1, 5000),
-    st.sampled_from([0.5, 0.9, 0.99, 0.999]),
-    st.sampled_from([0.9, 0.95, 0.99]),
-)
-def test_what_passes_is_shown_by_mlperfs_rule_too(
-    late: int, count: int, share: float, confidence: float
-) -> None:
-    if judged(min(late, count), count, share, confidence) is Verdict.PASSED:
-        assert passes(min(late, count), count, share, confidence)
-
-
-def test_few_requests_keep_no_promise_by_chance() -> None:
-    # 15 of 15 are good once in five times where 90% are, and Wilson's interval begins above that.
-    assert weigh([Count(15, 15)], 1).interval(0.9)[0] >= 0.9
-    assert judged(0, 15, 0.9, 0.9) is Verdict.UNRESOLVED
-    assert judged(0, 22, 0.9, 0.9) is Verdict.PASSED
-
-
 def test_what_is_unresolved_is_closed_in_from_both_sides() -> None:
     async def run(level: float, seconds: float) -> Trial:
         count = round(1000 * seconds)
@@ -432,31 +394,6 @@ def test_what_is_unresolved_is_closed_in_from_both_sides() -> None:
     assert found.passed < 9.9 and found.failed >= 10.1
     assert found.failed - found.passed < 0.5
     assert "could not tell" in found.reason
-
-
-def test_verdicts_are_wrong_as_rarely_as_they_say() -> None:
-    chance = np.random.default_rng(5)
-    for count in (50, 500, 5000):
-        goods = chance.binomial(count, 0.99, 4000).tolist()
-        verdicts = [weigh([Count(n, count)], 1).verdict(0.99, 0.99) for n in goods]
-        assert verdicts.count(Verdict.PASSED) <= 0.01 * 4000 + 20
-        assert verdicts.count(Verdict.FAILED) <= 0.01 * 4000 + 20
-
-
-def test_the_spread_of_independent_requests_is_one_and_of_whole_blocks_their_size() -> None:
-    chance = np.random.default_rng(1)
-
-    def seen(block: int) -> float:
-        found = []
-        for _ in range(300):
-            goods = chance.binomial(100 // block, 0.9, PARTS) * block
-            parts = [(int(good), 100) for good in goods]
-            found.append(spread([Count(0, 0, parts)]) or 1.0)
-        return float(np.mean(found))
-
-    assert seen(1) == pytest.approx(1.0, abs=0.1)
-    assert seen(10) == pytest.approx(10.0, rel=0.15)
-    assert spread([Count(0, 0, [(5, 5), (7, 7)])]) is None
 
 
 def test_a_run_becomes_a_trial_by_when_its_requests_were_due() -> None:

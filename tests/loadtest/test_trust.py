@@ -51,7 +51,7 @@ def test_each_way_to_be_too_slow_makes_it_invalid(made: Summary, word: str) -> N
     assert not made.trusted.valid
     (reason,) = made.trusted.reasons
     assert word in reason
-    assert made.reasons[0] == f"the load test itself was too slow: {reason}"
+    assert made.reasons[0] == f"the load test itself is not to be trusted: {reason}"
 
 
 @pytest.mark.parametrize("code", ["emfile", "enfile", "eaddrnotavail", "enobufs", "enomem"])
@@ -122,6 +122,19 @@ def test_a_request_that_found_no_connection_was_sent_as_far_as_it_could_be() -> 
 def test_waiting_to_be_sent_again_is_no_lag() -> None:
     refused = Attempt(sent=1.0, ended=1.1, outcome=Outcome.QUOTA_429, status=429, retry_after=5)
     assert answered(0, 1.0, ttft=6.0, sent=6.1, attempts=[refused]).lag == 0.0
+
+
+def test_one_that_was_killed_says_what_nobody_knows_of_it() -> None:
+    made = _made(_healthy(), died=True)
+    assert made.trusted.valid
+    assert made.trusted.notes[0].startswith("the load test was killed: how its own processes did")
+
+
+def test_where_no_process_told_how_it_did_nothing_is_believed() -> None:
+    made = summarise(scenario(), data(_healthy(), workers=[], died=True), {})
+    assert made.verdict is Verdict.INVALID
+    (reason,) = made.trusted.reasons
+    assert reason.endswith("before its processes had said how they did")
 
 
 def test_a_clock_that_was_set_is_a_note_and_no_more() -> None:

@@ -65,9 +65,10 @@ def scenario(path: Path, **changes: Any) -> str:
     document = {
         "name": "small",
         "duration": 2.0,
-        "drain": 5,
+        "drain": 30,
         "workers": 1,
-        "slo": {"ttft": 5, "percent": 80},
+        # A twentieth of the first is the lag that is believed: nothing here is to hang on that.
+        "slo": {"ttft": 100, "percent": 80},
         "trust": {"lag_p99": 5, "cpu_percent": 100, "rate_percent": 50, "loop_lag_p99": 5},
         "teams": {"a": TEAM},
     }
@@ -124,7 +125,7 @@ def failing(seen: Seen) -> Script:
     ("verdict", "choose", "changes"),
     [
         (Verdict.FAILED, failing, {}),
-        (Verdict.UNRESOLVED, plainly, {"slo": {"ttft": 5, "percent": 99.9}}),
+        (Verdict.UNRESOLVED, plainly, {"slo": {"ttft": 100, "percent": 99.9}}),
         (Verdict.INVALID, plainly, {"trust": {"lag_p99": 0.0000001}}),
     ],
 )
@@ -183,14 +184,20 @@ def test_a_run_that_was_killed_has_a_report_of_what_it_had(tmp_path: Path) -> No
     """As by the system, where memory is short."""
     source = scenario(tmp_path / "small.yaml", duration=600)
     with serving() as server, started(tmp_path, "run", source, "--url", server.url) as process:
-        records = tmp_path / "run" / "records.jsonl"
+        records, state = (tmp_path / "run" / name for name in ("records.jsonl", "state.json"))
         until(lambda: records.is_file() and len(records.read_text().splitlines()) >= 40, process)
+        until(state.is_file, process)
         process.kill()
         process.communicate()
     done = ran("report", "run", cwd=tmp_path)
     assert "Traceback" not in done.stderr and "(interrupted)" in done.stdout
     summary = Folder(tmp_path / "run").summary()
     assert summary.interrupted and summary.overall.outcomes[Outcome.OK] >= 30
+    # It knows how its own processes did until then, and says what it does not know.
+    trusted = summary.trusted
+    assert (trusted.workers, trusted.cpu_percent > 0) == (1, True)
+    assert "note: the load test was killed" in done.stdout
+    assert not [reason for reason in trusted.reasons if "killed" in reason]
 
 
 def test_a_run_whose_progress_nobody_reads_goes_on_to_its_end(tmp_path: Path) -> None:
@@ -295,7 +302,7 @@ def test_a_limit_is_found_where_the_server_has_one(tmp_path: Path) -> None:
         taken.append(seen.at)
         return plainly(seen)
 
-    source = scenario(tmp_path / "small.yaml", slo={"ttft": 5, "percent": 60})
+    source = scenario(tmp_path / "small.yaml", slo={"ttft": 100, "percent": 60})
     options = ["--low", "10", "--high", "80", "--each", "2", "--longest", "1"]
     options += ["--resolution", "0.5"]
     with serving(limited) as server:

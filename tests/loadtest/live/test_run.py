@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.client.data import Endpoint, Progress, RunData
+from loadtest.client.data import Endpoint, Health, Progress, RunData
 from loadtest.client.run import run
 from loadtest.client.signals import Signals
 from loadtest.errors import UserError
@@ -350,6 +350,80 @@ def test_a_signal_ends_the_run_with_what_there_is(number: signal.Signals) -> Non
         outcomes = Counter(record.outcome for record in data.records)
         assert set(outcomes) == {Outcome.OK, Outcome.CANCELLED}
         assert signal.getsignal(number) == handler
+
+    within(60, work())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_as_there_is_enough_is_ended_at_once_by_the_second_signal_only(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is under way is waited for as good as for ever, unless it is ended at once.
+    monkeypatch.setattr("loadtest.client.run._GRACE", 600.0)
+
+    async def work() -> None:
+        opened, enough = asyncio.Event(), asyncio.Event()
+        kept: list[Record] = []
+
+        def choose(seen: Seen) -> Script:
+            stalled = bool(seen.body["index"] % 2)
+            return Script([content(), Stall()] if stalled else [Gate(opened), *answer(1).steps])
+
+        planned = scenario(constant(20), duration=600, drain=600)
+        async with golden(choose) as server:
+            endpoint, plans = Endpoint(server.url, "m"), plan.plan(planned)
+            with Signals() as signals:
+                running = run(
+                    planned,
+                    plans,
+                    endpoint,
+                    lambda _: None,
+                    keep=kept.extend,
+                    enough=enough,
+                    signals=signals,
+                    conversations=SCRIPTED,
+                )
+                task = asyncio.create_task(running)
+                await until(lambda: len(server.seen) >= 4)
+                enough.set()
+                await asyncio.sleep(0)
+                os.kill(os.getpid(), number)
+                await until(lambda: signals.came)
+                opened.set()
+                await until(lambda: len(kept) >= 2)
+                assert {record.outcome for record in kept} == {Outcome.OK}
+                os.kill(os.getpid(), number)
+                data = await task
+        outcomes = {record.index: record.outcome for record in data.records}
+        assert {outcomes[index] for index in outcomes if index % 2} == {Outcome.CANCELLED}
+        assert data.interrupted and data.lost_workers == []
+
+    within(60, work())
+
+
+def test_how_the_load_test_does_is_told_while_it_goes_on() -> None:
+    async def work() -> None:
+        told: list[Health] = []
+        planned = scenario(constant(20), duration=600, workers=2)
+        async with golden(answer(1)) as server:
+            running = run(
+                planned,
+                plan.plan(planned),
+                Endpoint(server.url, "m"),
+                lambda _: None,
+                health=told.append,
+                conversations=SCRIPTED,
+            )
+            task = asyncio.create_task(running)
+            await until(lambda: bool(told) and len(told[-1].workers) == 2)
+            assert [one.worker for one in told[-1].workers] == [0, 1]
+            for one in told[-1].workers:
+                assert one.cpu_percent > 0 and one.loop_lags and not one.cpu
+            os.kill(workers()[0], signal.SIGKILL)
+            await until(lambda: bool(told[-1].lost_workers))
+            assert len(told[-1].workers) == 1
+            os.kill(os.getpid(), signal.SIGINT)
+            await task
 
     within(60, work())
 

@@ -1,4 +1,4 @@
-"""What a worker sends, out of the plan."""
+"""Where what a worker sends comes from: the plan, arrival by arrival."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -29,8 +29,8 @@ def prompts(overhead: int) -> Conversations:
     return Prompts(Words.load(), overhead)
 
 
-class Requests:
-    """Makes what all teams of a scenario send."""
+class Source:
+    """Gives what all teams of a scenario send."""
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout
@@ -16,6 +17,7 @@ from helm_python import HelmError
 
 from tests.cluster.kube import Object, condition, name, names, until
 from tests.cluster.release import Release
+from tests.e2e import loadtests
 from tests.e2e.traffic import Load, Outcome, Place, ask
 from tests.observability.runbooks import runbooks
 
@@ -213,6 +215,29 @@ def test_a_broken_image_goes_back_by_itself(release: Release, load: Load) -> Non
     assert len(_ready(release)) == 2, "the way back ends when all is well again"
     broken_one, last = release.history()[-2:]
     assert (broken_one["status"], last["status"]) == ("failed", "deployed")
+
+
+def test_a_load_test_stops_and_kills_pods_and_says_what_that_did(
+    release: Release, place: Place, tmp_path: Path
+) -> None:
+    """From outside, by `kubectl`, under streams. All engines stand still for a moment, which costs
+    nobody an answer. Then one of the two is killed, and the other one serves."""
+    before, (victim, *_) = names(engines(release)), engines(release)
+    release.kube.run("label", "pod", name(victim), "tests/victim=yes")
+    document = loadtests.pod_faults(release.kube.namespace, "tests/victim=yes")
+    ran = loadtests.run(tmp_path / "run", document, place.url, place.key)
+    stop, kill = ran.fault("stop"), ran.fault("kill")
+    print(f"{ran.said}\n{stop}\n{kill}")
+    assert ran.status == 0, ran.said
+    assert not stop.error and not kill.error
+    assert stop.lost == 0
+    began = [one for one in ran.records if one.scheduled < stop.at]
+    assert max(one.max_gap for one in began) > loadtests.STOPPED - 1, "streams stood still too"
+    assert kill.detected is not None
+    assert kill.lost == ran.failed(kill.at) > 0
+    assert kill.recovered is not None
+    assert name(victim) not in names(engines(release))
+    assert before - {name(victim)} <= names(engines(release)), "nobody else was killed"
 
 
 def test_one_engine_less_cuts_no_stream(release: Release, load: Load) -> None:

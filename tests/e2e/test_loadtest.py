@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.folder import Folder
 from loadtest.outcome import Outcome
 from loadtest.record import Record
 from service.quota.limits import UNLIMITED, Limits
 from service.tenants.team import Team
 from tests.e2e.conftest import ENGINE_KEY, MODEL, Stack
+from tests.e2e.loadtests import Ran, run
 from tests.integration.fleet import until
 
 # So many that the last answer, for which each tool waits alone, is no part of it.
@@ -38,10 +37,10 @@ BENCH: Final = (
 )
 
 
-def scenario(path: Path, seconds: float = REQUESTS / RATE, **workload: Any) -> Path:
+def scenario(seconds: float = REQUESTS / RATE, **workload: Any) -> dict[str, Any]:
     """Requests at a constant rate, as the benchmark sends them."""
     workload = {"prompt": PROMPT, "output": OUTPUT, "temperature": 0} | workload
-    document = {
+    return {
         "name": "cross",
         "duration": seconds,
         "slo": {"ttft": "20s", "percent": 90},
@@ -49,23 +48,12 @@ def scenario(path: Path, seconds: float = REQUESTS / RATE, **workload: Any) -> P
             "main": {"arrivals": {"kind": "constant", "rate": RATE}, "workloads": [workload]}
         },
     }
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
-def loadtest(folder: Path, source: Path, url: str, key: str = "", **keys: str) -> list[Record]:
-    """Run it to its end, and have what was promised kept. The records."""
-    line = [sys.executable, "-m", "loadtest", "run", str(source), "--url", url]
-    ran = subprocess.run(
-        [*line, "--model", MODEL, "--out", str(folder)],
-        env=os.environ | {"OPENAI_API_KEY": key} | keys,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return Folder(folder).records()
+def kept(ran: Ran) -> list[Record]:
+    """The records of a run that kept what was promised."""
+    assert ran.status == 0, ran.said
+    return ran.records
 
 
 @contextlib.contextmanager
@@ -127,9 +115,9 @@ def within(one: float, other: float, share: float) -> bool:
 
 def test_vllms_own_benchmark_says_the_same(stack: Stack, weights: Path, tmp_path: Path) -> None:
     """Throughput within 2 %, and time per token within 5 %."""
-    source = scenario(tmp_path / "cross.yaml", exact_output=True)  # as the benchmark asks
+    document = scenario(exact_output=True)  # as the benchmark asks
     with benchmark(stack.engine_url, weights, tmp_path) as result:
-        records = loadtest(tmp_path / "run", source, stack.engine_url, ENGINE_KEY)
+        records = kept(run(tmp_path / "run", document, stack.engine_url, ENGINE_KEY))
     theirs, ours = json.loads(result.read_text()), as_theirs(records)
     assert theirs["completed"] == len(records) == REQUESTS
     print(  # noqa: T201
@@ -149,8 +137,7 @@ def test_the_gateway_and_the_engine_count_the_same(stack: Stack, tmp_path: Path)
     is the network of this machine, and its scheduler.
     """
     before = Counted.of(stack)
-    source = scenario(tmp_path / "cross.yaml", seconds=15)
-    records = loadtest(tmp_path / "run", source, stack.base_url, stack.key)
+    records = kept(run(tmp_path / "run", scenario(seconds=15), stack.base_url, stack.key))
     until(lambda: Counted.of(stack).first_tokens - before.first_tokens >= len(records), 20)
     after = Counted.of(stack)
     asked = [record for record in records if record.streamed]
@@ -197,11 +184,10 @@ def test_a_noisy_team_is_held_to_its_limit_and_costs_the_other_nothing(
             },
         },
     }
-    source = tmp_path / "noisy.yaml"
-    source.write_text(yaml.safe_dump(document))
     until(lambda: all(_is_known(stack, key) for key in keys.values()), 20)
-    loadtest(tmp_path / "run", source, stack.base_url, **keys)
-    summary = Folder(tmp_path / "run").summary()
+    ran = run(tmp_path / "run", document, stack.base_url, **keys)
+    assert ran.status == 0, ran.said
+    summary = ran.summary
     quiet, noisy = summary.teams["quiet"], summary.teams["noisy"]
     (limit,) = noisy.quotas
     assert limit.kept and limit.worst_window <= 1

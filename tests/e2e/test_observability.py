@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from deploy.observability.pages import needs
+from tests.e2e import loadtests
 from tests.e2e import site as sites
+from tests.e2e.conftest import MODEL
 from tests.e2e.pictures import draw
 from tests.e2e.site import SMALL, Site
 from tests.integration.fleet import until
@@ -28,6 +30,7 @@ from tests.observability.macros import substituted
 from tests.observability.macros import variables as variables_of
 from tests.observability.queries import ROOT, dashboards, rules
 from tests.observability.runbooks import runbooks
+from tests.process import free_port
 
 REQUESTS = 60
 # The rate interval of a dashboard that is looked at closely, of scrapes of one second.
@@ -223,6 +226,44 @@ def test_an_engine_that_stands_still(site: Site, report: Report) -> None:
         with sites.stalled(still):
             fired = site.pages("EngineStalled", sites.STALL + 20)
         report(f"fired after {fired:.1f} s, cleared after {site.clears('EngineStalled'):.1f}")
+
+
+def test_a_load_test_says_what_faults_did_and_who_was_told(
+    site: Site, report: Report, tmp_path: Path
+) -> None:
+    """An engine stands still for a while, and its alert is seen. Then clients cannot reach the
+    gateway: Prometheus can, so that the alert which was expected of that does not fire."""
+    for engine in site.engines.engines:  # one that was out takes its time
+        site.engines.until(engine, MODEL, "up", seconds=60)
+    door = f"127.0.0.1:{free_port()}"
+    still = tmp_path / "core.pid"
+    still.write_text(f"{site.engines.engines[0].core[0]}\n")
+    behind = site.engines.gateway.url.removeprefix("http://")
+    document = loadtests.faults(still, door, behind, site.prometheus.url)
+    key = site.engines.keys[sites.TEAM]
+    ran = loadtests.run(tmp_path / "run", document, f"http://{door}", key)
+    stop, cut, deny = (ran.fault(what) for what in ("stop", "cut", "deny"))
+    report(
+        f"stop: felt after {stop.detected} s, alert after {stop.alerted} s, lost {stop.lost},"
+        f" retried {stop.retried}, as before {stop.recovered} s after its end\n"
+        f"cut and deny: felt after {cut.detected} s, lost {deny.lost}, retried {deny.retried}, as"
+        f" before {deny.recovered} s after its end\n{ran.said}"
+    )
+    assert ran.status == 3, ran.said
+    assert ran.summary.reasons[0] == "GatewayDown did not fire after deny of door"
+    assert not any("EngineStalled" in reason for reason in ran.summary.reasons)
+    assert stop.alerted is not None
+    # Streams that stood still were given up by the gateway, after its own time for that.
+    assert stop.detected is not None and stop.detected > sites.STALL
+    assert stop.lost == ran.failed(stop.at, deny.at) > 0
+    assert stop.recovered is not None
+    # Whoever had no answer yet came again, and got one.
+    assert deny.alerted is None
+    assert deny.detected is not None and deny.detected < loadtests.DENIED
+    assert deny.lost == ran.failed(deny.at) > 0
+    assert deny.retried > 0
+    assert deny.recovered is not None
+    site.clears("EngineStalled")
 
 
 def test_engines_that_are_gone(site: Site, report: Report) -> None:

@@ -23,7 +23,7 @@ from loadtest.faults import seen, timeline
 from loadtest.faults.alerts import Watch
 from loadtest.faults.timeline import Timeline
 from loadtest.folder import Circumstances, Keeper
-from loadtest.keys import keys
+from loadtest.keys import keys, variables
 from loadtest.plan.plan import TeamPlan, plan
 from loadtest.record import Record
 from loadtest.scenario.document import Scenario
@@ -195,6 +195,7 @@ class Session:
             keys(self._scenario, self._environment),
             dict(target.headers),
             target.verify_tls,
+            variables(self._scenario),
         )
 
     def _begin(self, zero: float, faults: Timeline, mark: Mark) -> None:

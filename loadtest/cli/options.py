@@ -11,7 +11,9 @@ from loadtest.errors import UserError
 Source = Annotated[
     str, typer.Argument(metavar="SCENARIO", help="a file, or the name of a ready-made scenario")
 ]
-URL = Annotated[str, typer.Option(help="the endpoint, without /v1, instead of the scenario's")]
+URL = Annotated[
+    str, typer.Option(help="the endpoint, with /v1 or without, instead of the scenario's")
+]
 ModelName = Annotated[str, typer.Option("--model", help="instead of the scenario's")]
 Duration = Annotated[str, typer.Option(help="instead of the scenario's: 90, 90s, 5m")]
 Seed = Annotated[int | None, typer.Option(help="instead of the scenario's")]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from loadtest import folder
 from loadtest.cli import options, said
 from loadtest.client.progress import Display, Screen
+from loadtest.doubts import doubts
 from loadtest.errors import UserError
 from loadtest.folder import Circumstances, Folder, Keeper
 from loadtest.record import Record
@@ -33,6 +35,10 @@ def run(
     Ctrl-C ends it early: what ran is still judged and kept.
     """
     scenario = load(source, options.changes(given, url, model, duration, seed))
+    screen = Screen(stderr=True)
+    with suppress(OSError):  # nobody may be there to read them
+        for doubt in doubts(scenario):
+            screen.print(f"note: {doubt}", markup=False, highlight=False, soft_wrap=True)
     place = Folder(out) if out else folder.new(options.RESULTS, scenario.name)
     place.make(scenario)
     # Said when all is written: nobody may be there to read them.
@@ -40,7 +46,7 @@ def run(
     keeper = Keeper(place, notes.append)
     session = Session(scenario, os.environ, notes.append)
     try:
-        with Display(scenario.name, Screen(stderr=True)) as display:
+        with Display(scenario.name, screen) as display:
             circumstances, records = asyncio.run(session.play(display.show, keeper=keeper))
     except UserError:
         place.give_up()

@@ -16,6 +16,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     """In each request."""
     verify_tls: bool = True
+    variables: dict[str, str] = {}
+    """By team, the name of the environment variable that its key is, or would be, in."""
 
 
 class WorkerStats(msgspec.Struct):

@@ -67,15 +67,24 @@ async def _models(
     status, kind, body = await _asked(line, url, _headers(key), None, _PATIENCE)
     if status in (401, 403):
         given = f"the key of team {team}" if key else "a request without a key"
-        raise UserError(f"{url} refused {given} ({status}): set the variable that key_env names")
+        raise UserError(f"{url} refused {given} ({status}): {_advice(endpoint, key, team)}")
     if "html" in kind:
-        raise UserError(f"{url} answers HTML ({status}): target.url is the server, without /v1")
+        raise UserError(
+            f"{url} answers HTML ({status}): target.url is to be the API, like http://host:8000/v1"
+        )
     if status != 200:
         raise UserError(f"{url} answers {status}: is this an OpenAI-compatible server?")
     try:
         return [model.id for model in msgspec.json.decode(body, type=_Models).data]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise UserError(f"{url} does not list models: is it an OpenAI-compatible server?") from None
+
+
+def _advice(endpoint: Endpoint, key: str, team: str) -> str:
+    """Where to put a key that the server knows."""
+    names = endpoint.variables
+    variable = names.get(team) or next(iter(names.values()), "the variable that key_env names")
+    return f"is what {variable} holds a key of this server?" if key else f"set {variable} to a key"
 
 
 def _chosen(endpoint: Endpoint, models: list[str]) -> str:
@@ -128,7 +137,8 @@ async def _asked(
         ):
             return answer.status, answer.content_type, await answer.content.read(_LONGEST)
     except TimeoutError:
-        raise UserError(f"{url} did not answer within {patience:.0f} s: is it up?") from None
+        asked = ", and does it speak https" if url.startswith("https:") else ""
+        raise UserError(f"{url} did not answer within {patience:.0f} s: is it up{asked}?") from None
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
         raise UserError(f"{url} is no address: target.url must be like http://host:8000") from None
     except ValueError:
@@ -137,6 +147,8 @@ async def _asked(
     except (aiohttp.ClientError, OSError) as error:
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             reason = "its certificate is not trusted (verify_tls: false takes it all the same)"
+        elif isinstance(error, aiohttp.ClientSSLError):
+            reason = "it does not speak TLS as it should: is it http:// instead?"
         else:
             reason = broken_code(error)
         raise UserError(f"{url} cannot be reached: {reason}") from None

@@ -22,6 +22,7 @@ import msgspec
 from loadtest.errors import UserError
 from loadtest.scenario.arrivals import Trace
 
+_NO_JSON: Final = "is no JSON, or not all of it: of a CSV the format is azure, or burstgpt"
 _COUNT = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -103,8 +104,10 @@ def _json_lines(file: Path, unit: float) -> Iterator[_Line]:
                 continue
             try:
                 one = decoder.decode(text)
-            except msgspec.MsgspecError as error:
+            except msgspec.ValidationError as error:
                 raise _wrong(file, number, f"is no request: {error}") from None
+            except msgspec.MsgspecError:
+                raise _wrong(file, number, _NO_JSON) from None
             yield _Line(
                 number, one.timestamp * unit, one.input_length, one.output_length, one.hash_ids
             )
@@ -127,9 +130,14 @@ def _places(file: Path, header: Iterable[str], columns: Sequence[str]) -> list[i
     names = [name.strip() for name in header]
     for column in columns:
         if column not in names:
-            has = ", ".join(names) or "nothing"
-            raise _wrong(file, 1, f"has no column {column!r}: it has {has}")
+            raise _wrong(file, 1, _lacking(column, names))
     return [names.index(column) for column in columns]
+
+
+def _lacking(column: str, names: Sequence[str]) -> str:
+    if names and names[0].startswith("{"):
+        return "is JSON, and no CSV: is the format mooncake, or timed_trace?"
+    return f"has no column {column!r}: it has {', '.join(names) or 'nothing'}"
 
 
 def _cells(

@@ -90,7 +90,7 @@ class Target(Model):
     """An OpenAI-compatible endpoint."""
 
     url: str = "http://127.0.0.1:8000"
-    """Without `/v1`."""
+    """With `/v1` at its end or without."""
     model: str = ""
     """Empty: the only one that `/v1/models` names."""
     key_env: str = "OPENAI_API_KEY"
@@ -163,8 +163,14 @@ class Scenario(Model):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if self.duration <= 0:
+            raise ValueError("duration must be above 0: nothing would be sent")
         if self.warmup >= self.duration:
-            raise ValueError("warmup must end before duration does: nothing would be counted")
+            raise ValueError(
+                f"nothing would be counted: the warmup of {self.warmup:g} s is no shorter than the"
+                f" duration of {self.duration:g} s. Give a longer one, or a shorter warmup, such as"
+                f" --set warmup={self.duration / 5:g}"
+            )
         for fault in self.faults:
             if fault.at >= self.duration:
                 raise ValueError(

@@ -4,14 +4,17 @@ import difflib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from loadtest.errors import UserError
+from loadtest.scenario import complaint
 from loadtest.scenario.document import Scenario
+
+# What is named by whoever writes a scenario: there a wrong name makes a new one.
+_NAMED: Final = {"teams": "team", "fault_targets": "fault target"}
 
 
 def ready() -> Mapping[str, str]:
@@ -28,18 +31,14 @@ def load(source: str, changes: Mapping[str, Any] | None = None) -> Scenario:
     a list by its number, from 0. Files that a scenario names are looked for beside it. Raises
     `UserError`, one line.
     """
-    path = Path(source)
-    if path.is_file():
-        document, folder = _document(path.read_text(), source), path.parent
-    elif source in (known := ready()):
-        document, folder = _document(known[source], source), Path()
-    else:
-        raise UserError(
-            f"{source} is no file and no ready-made scenario: those are {', '.join(known)}"
-        )
+    document, folder = _found(source)
+    strange = _strange(document, changes or {})
     for key, value in (changes or {}).items():
         _put(document, key, value)
-    return _with_files(parsed(document, source), folder)
+    try:
+        return _with_files(parsed(document, source), folder)
+    except UserError as error:
+        raise strange or error from None
 
 
 def parsed(document: dict[str, Any], source: str) -> Scenario:
@@ -47,9 +46,49 @@ def parsed(document: dict[str, Any], source: str) -> Scenario:
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
-        # A wrong word first: what is missing is missing because of it.
-        found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise UserError(f"{source}: {_said(found[0])}") from None
+        raise UserError(f"{source}: {complaint.about(error, document)}") from None
+
+
+def _found(source: str) -> tuple[dict[str, Any], Path]:
+    """What it holds, and the folder that its files are in."""
+    path, known = Path(source), ready()
+    if path.is_file():
+        return _document(_text(path), source), path.parent
+    if source in known:
+        return _document(known[source], source), Path()
+    if path.is_dir():
+        raise UserError(f"{source} is a folder: name a scenario's file, such as {_within(path)}")
+    raise UserError(f"{source} is no file and no ready-made scenario: those are {', '.join(known)}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} cannot be read: it is no text in UTF-8") from None
+
+
+def _within(folder: Path) -> Path:
+    """A scenario of a folder, or what one could be called."""
+    return next(iter(sorted(folder.glob("*.yaml"))), folder / "scenario.yaml")
+
+
+def _strange(document: Mapping[str, Any], changes: Mapping[str, Any]) -> UserError | None:
+    """What to say of the first change below a name that is none, if it does not make a whole new
+    one."""
+    for key in changes:
+        section, _, rest = key.partition(".")
+        name, below, _ = rest.partition(".")
+        known = document.get(section, {})
+        if section in _NAMED and below and isinstance(known, dict) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            others = (
+                f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
+            )
+            return UserError(f"--set {key}: there is no {_NAMED[section]} {name}: {others}")
+    return None
 
 
 def _document(text: str, source: str) -> dict[str, Any]:
@@ -80,55 +119,6 @@ def _place(at: list[Any], part: str, key: str) -> int:
     if not part.isdecimal() or int(part) >= len(at):
         raise UserError(f"{key}: {part} is none of a list of {len(at)}, numbered from 0")
     return int(part)
-
-
-def _said(error: ErrorDetails) -> str:
-    """One line for the first thing that is wrong: where, and what it should be."""
-    parts = [str(part) for part in error["loc"]]
-    where = ".".join(parts)
-    if error["type"] == "extra_forbidden":
-        known = _keys(parts[:-1])
-        near = difflib.get_close_matches(parts[-1], known, n=1)
-        meant = f": did you mean {near[0]}?" if near else (f": known are {', '.join(known)}")
-        return f"there is no {where}{meant if known else ''}"
-    if error["type"] == "missing":
-        return f"{where} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    shown = error["input"]
-    given = f" (it is {shown!r})" if isinstance(shown, str | int | float) else ""
-    return f"{where}: {message}{given}" if where else message
-
-
-def _keys(path: list[str]) -> list[str]:
-    """The keys that there can be at a place of the document, by its schema."""
-    schema = Scenario.model_json_schema()
-    at: dict[str, Any] = schema
-    for part in path:
-        at = _below(_resolved(at, schema), part, schema)
-    return sorted(_resolved(at, schema).get("properties", {}))
-
-
-def _below(at: dict[str, Any], part: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """What is at one part of a place. A union is entered by the name of its member."""
-    found: dict[str, Any]
-    for one in at.get("oneOf", at.get("anyOf", [])):
-        member = _resolved(one, schema)
-        kind = member.get("properties", {}).get("kind", {})
-        if part in (kind.get("const"), member.get("title")):
-            return member
-    if part in at.get("properties", {}):
-        found = at["properties"][part]
-    elif part.isdigit():
-        found = at.get("items", {})
-    else:
-        found = at.get("additionalProperties", {})
-    return found if isinstance(found, dict) else {}
-
-
-def _resolved(at: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in at:
-        at = schema["$defs"][at["$ref"].rpartition("/")[2]]
-    return at
 
 
 def _with_files(scenario: Scenario, folder: Path) -> Scenario:

@@ -1,6 +1,8 @@
 """Scenarios: what is written is what is meant, and what is wrong is said in one line."""
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +49,8 @@ def test_mlperfs_objectives_are_mlperfs() -> None:
     server, interactive = load("mlperf-server"), load("mlperf-interactive")
     assert (server.slo.ttft, server.slo.tpot, server.slo.percent) == (3.0, 0.08, 99.0)
     assert (interactive.slo.ttft, interactive.slo.tpot) == (2.0, 0.015)
-    assert server.duration == interactive.duration == 600
+    for scenario in (server, interactive):
+        assert scenario.duration - scenario.warmup == 600
 
 
 def test_the_schema_that_is_kept_is_that_of_the_models() -> None:
@@ -127,24 +130,49 @@ WRONG: Final = {
     "a word that is none": (small(duratoin=3), "there is no duratoin: did you mean duration?"),
     "one below": (
         small(teams={"main": {"arrivals": {"kind": "poisson", "rat": 3}}}),
-        "there is no teams.main.arrivals.poisson.rat: did you mean rate?",
+        "there is no teams.main.arrivals.rat: did you mean rate?",
     ),
     "nothing like it": (small(zzz=1), "there is no zzz: known are"),
     "a negative rate": (
         small(teams={"main": {"arrivals": {"kind": "poisson", "rate": -1}}}),
-        "teams.main.arrivals.poisson.rate: Input should be greater than 0 (it is -1)",
+        "teams.main.arrivals.rate must be above 0 (it is -1)",
     ),
     "no such kind": (
         small(teams={"main": {"arrivals": {"kind": "poison", "rate": 1}}}),
-        "'poison' found using 'kind' does not match",
+        "teams.main.arrivals: there is no kind poison: did you mean poisson?",
     ),
-    "no team": (small(teams={}), "teams: Dictionary should have at least 1 item"),
+    "no team": (small(teams={}), "teams must have 1 or more in it"),
     "no name": ({"teams": team()}, "name is missing"),
     "lengths the wrong way round": (
         small(teams=team(workloads=[{"prompt": {"kind": "uniform", "low": 5, "high": 3}}])),
         "low (5) is above high (3)",
     ),
-    "nothing would be counted": (small(duration=5, warmup=5), "warmup must end before duration"),
+    "nothing would be counted": (
+        small(duration=5, warmup=5),
+        "the warmup of 5 s is no shorter than the duration of 5 s. Give a longer one, or a shorter"
+        " warmup, such as --set warmup=1",
+    ),
+    "nothing would be sent": (small(duration=0), "duration must be above 0: nothing would be sent"),
+    "no kind": (
+        small(teams={"main": {"arrivals": {"rate": 1}}}),
+        "teams.main.arrivals.kind is missing",
+    ),
+    "a number for names": (
+        small(teams=5),
+        "teams must have names and values below it (it is 5)",
+    ),
+    "a number for arrivals": (
+        small(teams={"main": {"arrivals": 5}}),
+        "teams.main.arrivals must have names and values below it (it is 5)",
+    ),
+    "no tokens": (
+        small(teams=team(workloads=[{"prompt": 0}])),
+        "teams.main.workloads.0.prompt must be above 0 (it is 0)",
+    ),
+    "a word of others": (
+        small(teams=team(workloads=[{"reasoning_effort": "hard"}])),
+        "reasoning_effort must be 'low', 'medium' or 'high' (it is 'hard')",
+    ),
     "a fault of nothing": (
         small(faults=[{"at": 1, "do": "kill", "target": "engine"}]),
         "fault_targets has no 'engine' (it has: none)",
@@ -162,7 +190,7 @@ WRONG: Final = {
     ),
     "more than all": (
         small(teams=team(expect={"percent": {"quota_429": [20, 110]}})),
-        "percent.quota_429.1: Input should be less than or equal to 100 (it is 110)",
+        "teams.main.expect.percent.quota_429.1 must be at most 100 (it is 110)",
     ),
     "a list": ("- a", "holds no scenario"),
     "no YAML": ("a: [", "is no YAML in line 1"),
@@ -185,6 +213,60 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, what: str) -> None:
 def test_a_name_that_is_none_names_those_that_are() -> None:
     with pytest.raises(UserError, match=r"no file and no ready-made scenario: those are agentic"):
         load("smok")
+
+
+def test_a_team_that_is_none_is_said_and_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    for below in ("arrivals.rate", "retry.policy"):
+        with pytest.raises(UserError) as error:
+            load(str(path), {f"teams.mian.{below}": 5})
+        said = f"--set teams.mian.{below}: there is no team mian: did you mean main?"
+        assert str(error.value) == said
+    with pytest.raises(UserError, match="there is no fault target x: known are none"):
+        load(str(path), {"fault_targets.x.command": "a"})
+
+
+def test_a_whole_team_can_be_added_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    arrivals = "teams.more.arrivals"
+    added = load(str(path), {f"{arrivals}.kind": "constant", f"{arrivals}.rate": 1})
+    assert list(added.teams) == ["main", "more"]
+
+
+def test_a_folder_and_what_is_no_text_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a folder: name a scenario's file, such as .*/sce"):
+        load(str(tmp_path))
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"is a folder: name .*, such as .*/mine\.yaml"):
+        load(str(tmp_path))
+    with pytest.raises(UserError, match="cannot be read: it is no text in UTF-8"):
+        load(str(tmp_path / "mine.yaml"))
+
+
+WORDS: Final = re.compile(r"\b(dictionary|input|tag|discriminator|item|instance|integer)\b", re.I)
+
+
+@pytest.mark.parametrize("value", [-1, 0, 1.5, "x", True, None, [], {}, [1], {"kind": 3}, math.inf])
+@pytest.mark.parametrize(
+    "key",
+    """duration seed name slo slo.percent target target.verify_tls target.headers cost faults
+    scrapes teams teams.main teams.main.arrivals teams.main.arrivals.rate teams.main.workloads
+    workers teams.main.workloads.0 teams.main.workloads.0.prompt teams.main.workloads.0.stream trust
+    teams.main.workloads.0.tools teams.main.expect.percent teams.main.retry.attempts""".split(),
+)
+def test_whatever_is_wrong_is_said_in_words_of_who_writes_it(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(small(teams=team(workloads=[{"prompt": 100}]))))
+    try:
+        load(str(path), {key: value})
+    except UserError as error:
+        said = str(error)
+        assert key in said, "it names the place as it is written"
+        assert "\n" not in said and not WORDS.search(said.removeprefix(str(path)))
 
 
 def test_deeds_fit_their_targets(tmp_path: Path) -> None:

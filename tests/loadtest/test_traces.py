@@ -114,7 +114,11 @@ HEAD = "Timestamp,Model,Request tokens,Response tokens\n"
 @pytest.mark.parametrize(
     ("format_", "text", "said"),
     [
-        ("mooncake", LINE + "{", "line 2 of {file} is no request: Input data was truncated"),
+        (
+            "mooncake",
+            LINE + "{",
+            "line 2 of {file} is no JSON, or not all of it: of a CSV the format is azure, or ",
+        ),
         (
             "mooncake",
             '{"input_length": 1, "output_length": 1}',
@@ -145,6 +149,16 @@ HEAD = "Timestamp,Model,Request tokens,Response tokens\n"
             BURSTGPT,
             "line 1 of {file} has no column 'TIMESTAMP': it has Timestamp, Model, Request tokens, "
             "Response tokens, Total tokens, Log Type",
+        ),
+        (
+            "mooncake",
+            BURSTGPT,
+            "line 1 of {file} is no JSON, or not all of it: of a CSV the format is ",
+        ),
+        (
+            "azure",
+            MOONCAKE,
+            "line 1 of {file} is JSON, and no CSV: is the format mooncake, or timed_trace?",
         ),
         ("azure", "", "line 1 of {file} has no column 'TIMESTAMP': it has nothing"),
         (

@@ -347,6 +347,24 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, what: str) -> None:
     assert not list(tmp_path.rglob("*.json*")), "nothing is left behind"
 
 
+def test_what_a_run_cannot_say_is_told_before_it(tmp_path: Path) -> None:
+    target = ["--url", "http://127.0.0.1:9"]
+    done = ran("run", "smoke", *target, "--set", "slo.percent=100", cwd=tmp_path)
+    doubt, error = done.stderr.splitlines()
+    assert doubt.startswith("note: team main: 100% can never be shown")
+    assert "cannot be reached" in error
+
+
+def test_a_key_that_is_refused_names_the_variable_that_it_came_from(tmp_path: Path) -> None:
+    changes = ["--set", "teams.main.key_env=CHAT_KEY"]
+    with serving(lambda _: refusal(401, "invalid_api_key")) as server:
+        line = ["run", "smoke", "--url", server.url + "/v1", *changes]
+        done = ran(*line, cwd=tmp_path, CHAT_KEY="bad")
+    assert done.returncode == 1
+    assert "refused the key of team main (401): is what CHAT_KEY holds a key" in done.stderr
+    assert done.stderr.count("\n") == 1 and "bad" not in done.stderr
+
+
 def test_a_folder_that_has_something_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")

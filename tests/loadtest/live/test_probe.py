@@ -27,14 +27,18 @@ ANSWER = said({"choices": [{"message": {"content": "a"}}], "usage": used(1, prom
 
 
 def found(
-    list_: Script, answer: Script = ANSWER, model: str = "", key: str = ""
+    list_: Script,
+    answer: Script = ANSWER,
+    model: str = "",
+    key: str = "",
 ) -> tuple[Probed, list[Seen]]:
     async def work() -> tuple[Probed, list[Seen]]:
         def choose(seen: Seen) -> Script:
             return list_ if seen.path == "/v1/models" else answer
 
         async with golden(choose) as server:
-            endpoint = Endpoint(server.url, model, {"a": key} if key else {})
+            keys = {"a": key} if key else {}
+            endpoint = Endpoint(server.url, model, keys, variables={"a": "OPENAI_API_KEY"})
             return await probe(endpoint), server.seen
 
     return asyncio.run(asyncio.wait_for(work(), 20))
@@ -60,7 +64,11 @@ HTML = {"content-type": "text/html"}
 @pytest.mark.parametrize(
     ("list_", "model", "line"),
     [
-        (refusal(401, "invalid_api_key"), "", r"refused a request without a key \(401\)"),
+        (
+            refusal(401, "invalid_api_key"),
+            "",
+            r"refused a request without a key \(401\): set OPENAI_API_KEY to a key$",
+        ),
         (Script([Send(b"<html>")], 200, HTML), "", "answers HTML"),
         (Script([Send(b"<html>")], 404, HTML), "", "answers HTML"),
         (refusal(500, "x"), "", "answers 500"),
@@ -114,10 +122,26 @@ def test_each_key_is_tried_once_and_a_wrong_one_names_its_team() -> None:
 
     async def work(keys: dict[str, str]) -> list[str]:
         async with golden(choose) as server:
-            await probe(Endpoint(server.url, "m", keys))
+            names = {team: f"{team.upper()}_KEY" for team in keys}
+            await probe(Endpoint(server.url, "m", keys, variables=names))
         asked = [seen for seen in server.seen if seen.path == "/v1/models"]
         return [seen.headers["authorization"].removeprefix("Bearer ") for seen in asked]
 
     assert asyncio.run(work({"a": "k", "b": "l", "c": "k"})) == ["k", "l"]
-    with pytest.raises(UserError, match=r"refused the key of team b \(401\)"):
+    with pytest.raises(UserError, match=r"of team b \(401\): is what B_KEY holds a key"):
         asyncio.run(work({"a": "k", "b": "bad"}))
+
+
+def test_https_of_a_server_that_speaks_http_is_said() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async def work() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await probe(Endpoint(f"https://127.0.0.1:{port}", "m"))
+
+    with pytest.raises(UserError, match="does not speak TLS as it should: is it http:// instead"):
+        asyncio.run(asyncio.wait_for(work(), 20))

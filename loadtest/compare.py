@@ -28,10 +28,8 @@ from loadtest.windows import output_until
 _POINTS: Final = 0.25
 # Of either run, without which the paired ones are no picture of it.
 _PAIRED: Final = 0.9
-
-
-# In percent, and of shares in points: an interval that is wider tells nothing.
-_WIDEST: Final = 50.0
+_ATTAINMENT: Final = "attainment"
+_NOBODY: Final = "no answer has it"
 
 
 class Change(StrEnum):
@@ -56,6 +54,7 @@ class Compared(msgspec.Struct, frozen=True):
     least: float
     """A difference that is surely beyond this matters."""
     verdict: Change
+    less_is_better: bool = True
     reason: str = ""
     """Why it cannot be told, where that is not just that the interval is too wide."""
 
@@ -123,21 +122,41 @@ def compare(
     return Comparison(len(pairs), measures, warnings)
 
 
-def gate(comparison: Comparison) -> Verdict:
-    """Passed where nothing is surely worse, failed where something is. Unresolved where the two
-    should not be compared, or are so short that nothing could be told of them."""
-    if any(one.verdict is Change.WORSE for one in comparison.measures):
-        return Verdict.FAILED
-    if comparison.warnings or not any(map(_tells, comparison.measures)):
-        return Verdict.UNRESOLVED
-    return Verdict.PASSED
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """Whether B may take A's place, and the reason in one line."""
+
+    verdict: Verdict
+    reason: str
 
 
-def _tells(one: Compared) -> bool:
-    """Whether it says something, be it that there is no large difference."""
-    if one.verdict is not Change.CANNOT_TELL:
-        return True
-    return one.low is not None and one.high is not None and one.high - one.low <= _WIDEST
+def gate(comparison: Comparison, allow: float = 10.0) -> Gated:
+    """Passed where no measure can be worse by more than `allow` percent (of attainment a quarter of
+    it, in points), failed where one is surely worse. Unresolved between the two, and where the runs
+    should not be compared.
+    """
+    if comparison.warnings:
+        return Gated(Verdict.UNRESOLVED, comparison.warnings[0])
+    for one in comparison.measures:
+        if one.verdict is Change.WORSE:
+            return Gated(Verdict.FAILED, f"{one.measure} is worse")
+    for one in comparison.measures:
+        if doubt := _doubt(one, allow * (_POINTS if one.measure == _ATTAINMENT else 1)):
+            return Gated(Verdict.UNRESOLVED, f"{doubt}: longer runs tell more")
+    return Gated(Verdict.PASSED, f"nothing is worse by more than {allow:g}%")
+
+
+def _doubt(one: Compared, allowed: float) -> str:
+    """Why it cannot be said that it is not much worse, if so."""
+    if one.reason == _NOBODY or (one.before is None and not one.reason):
+        return ""  # there is none, or it took for ever before
+    worst = one.high if one.less_is_better else one.low
+    if worst is None:
+        return f"of {one.measure} nothing can be told" + (f" ({one.reason})" if one.reason else "")
+    if abs(worst) <= allowed or (worst > 0) != one.less_is_better:
+        return ""
+    unit = " points" if one.measure == _ATTAINMENT else "%"
+    return f"{one.measure} may be worse by {abs(worst):.3g}{unit}, and {allowed:g}{unit} is allowed"
 
 
 def _interrupted(ended: tuple[float | None, float | None]) -> list[str]:
@@ -169,6 +188,8 @@ def _time(time: _Time, pairs: Sequence[tuple[Record, Record]], least: float, see
         for first, second in pairs
         if _of(time, first) is not None and _of(time, second) is not None
     ]
+    if not rows:
+        return _short(time.name, least, _NOBODY)
     due, before, after = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     block = bootstrap.blocks(due)
     drawn = _draws(block, seed)
@@ -203,11 +224,11 @@ def _rate(before: _Run, after: _Run, least: float, seed: int) -> Compared:
 def _attainment(before: _Run, after: _Run, least: float) -> Compared:
     one, other = _sampled(before), _sampled(after)
     if not one.counted or not other.counted:
-        return _short("attainment", least)
+        return _short(_ATTAINMENT, least)
     share, other_share = one.good / one.counted, other.good / other.counted
     low, high = (100 * bound for bound in difference(one, other))
     return Compared(
-        measure="attainment",
+        measure=_ATTAINMENT,
         before=share,
         after=other_share,
         difference=100 * (other_share - share),
@@ -215,6 +236,7 @@ def _attainment(before: _Run, after: _Run, least: float) -> Compared:
         high=high,
         least=least,
         verdict=_verdict(low, high, least, less_is_better=False),
+        less_is_better=False,
     )
 
 
@@ -238,6 +260,7 @@ def _compared(
         high=_finite(high),
         least=least,
         verdict=_verdict(low, high, least, less_is_better=less_is_better),
+        less_is_better=less_is_better,
     )
 
 
@@ -251,9 +274,10 @@ def _verdict(low: float, high: float, least: float, *, less_is_better: bool) -> 
     return Change.CANNOT_TELL
 
 
-def _short(measure: str, least: float) -> Compared:
-    said = "too few requests, or too short a run"
-    return Compared(measure, None, None, None, None, None, least, Change.CANNOT_TELL, said)
+def _short(
+    measure: str, least: float, reason: str = "too few requests, or too short a run"
+) -> Compared:
+    return Compared(measure, None, None, None, None, None, least, Change.CANNOT_TELL, reason=reason)
 
 
 def _draws(block: Integers, seed: int) -> Integers | None:

@@ -32,6 +32,8 @@ class Circumstances(msgspec.Struct):
     machine: dict[str, str]
     made: list[Made] = []
     firings: list[Firing] = []
+    watched: float | None = None
+    """Until when alerts could be seen, s since the run's start. None: nobody looked."""
     series: list[Series] = []
     plans: dict[str, TeamPlan] | None = None
     """What was to be sent, by team. None: of a run before this was kept."""

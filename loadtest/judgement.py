@@ -162,10 +162,10 @@ def of_quota(quota: Quota) -> Judgement:
 
 
 def of_faults(
-    wanted: Iterable[Fault], seen: Iterable[FaultSeen], seconds: float
+    wanted: Iterable[Fault], seen: Iterable[FaultSeen], watched: float
 ) -> list[Judgement]:
-    """Of each of a scenario's faults, also of those that were never made. `seconds` is when the
-    run, and with it the watch for alerts, ended."""
+    """Of each of a scenario's faults, also of those that were never made. `watched` is until when
+    alerts could be seen, s since the run's start."""
     left = sorted(wanted, key=lambda one: one.at)
     judged = []
     for one in sorted(seen, key=lambda one: one.at):
@@ -173,20 +173,20 @@ def of_faults(
         fault = alike[0] if alike else None
         if fault is not None:
             left.remove(fault)
-        judged.append(of_fault(one, fault is None or one.at + fault.alert_within <= seconds))
+        judged.append(of_fault(one, fault is None or one.at + fault.alert_within <= watched))
     return [*judged, *map(_never_made, left)]
 
 
 def of_fault(fault: FaultSeen, watched: bool = True) -> Judgement:
     """Whether it could be made, and whether the alert that it was to raise fired: `watched` says
-    that the run went on for as long as that may take."""
+    that alerts could be seen for as long as that may take."""
     if fault.error:
         said = f"{fault.what} of {fault.target} could not be made: {fault.error}"
         return Judgement(Verdict.UNRESOLVED, [said])
     if fault.alert and fault.alerted is None and not watched:
         said = (
-            f"{fault.alert} did not fire after {fault.what} of {fault.target}, and may have done so"
-            " in time after the run: let it go on for `alert_within` after the fault"
+            f"{fault.alert} was not seen to fire after {fault.what} of {fault.target}, and may have"
+            " done so: let the run go on for `alert_within` after the fault, and Prometheus answer"
         )
         return Judgement(Verdict.UNRESOLVED, [said])
     if fault.alert and fault.alerted is None:

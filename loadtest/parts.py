@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from loadtest.judgement import SURE, Judgement, worth_of
 from loadtest.measured import Requests, Span
@@ -10,6 +11,9 @@ from loadtest.record import Record
 from loadtest.statistics.quantiles import finite, interval, ordered, percentile
 from loadtest.summary import Distribution, Interval, Part, Quota
 from loadtest.windows import output_until
+
+# Of each outcome: what is rarer is in the records.
+_CODES: Final = 3
 
 
 def part(
@@ -28,6 +32,7 @@ def part(
         planned=requests.planned,
         sent=sum(1 for record in records if record.opened is not None),
         outcomes=dict(Counter(str(record.outcome) for record in records)),
+        codes=_codes(records),
         seconds=span.seconds,
         rate=_per(requests.planned, span.seconds),
         good_rate=_per(answers, span.seconds),
@@ -76,6 +81,18 @@ def distribution(times: Iterable[float], failed: int = 0) -> Distribution:
         highest=float(known[-1]) if len(known) else None,
         failed=failed,
     )
+
+
+def _codes(records: Iterable[Record]) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = {}
+    for record in records:
+        if record.code and not record.good:
+            found.setdefault(str(record.outcome), Counter())[record.code] += 1
+    # By name where they are as many, so that the same records come to the same.
+    return {
+        outcome: dict(sorted(codes.items(), key=lambda one: (-one[1], one[0]))[:_CODES])
+        for outcome, codes in found.items()
+    }
 
 
 def _of_streams(requests: Requests, time: Callable[[Record], float | None]) -> Distribution:

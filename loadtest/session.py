@@ -150,8 +150,12 @@ class Session:
             data.workers.append(self._parent.stats())
         records, data.records = data.records, []
         found.data, found.made, found.series = data, faults.made, scraper.series()
-        found.firings = watch.firings if watch else []
+        self._note_alerts(found, watch)
         return found, records
+
+    def _note_alerts(self, found: Circumstances, watch: Watch | None) -> None:
+        if watch is not None:
+            found.firings, found.watched = watch.firings, watch.answered
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
@@ -180,7 +184,8 @@ class Session:
         found.data.workers = [*health.workers, *own]
         found.data.lost_workers = health.lost_workers
         found.data.clock_steps = health.clock_steps
-        found.made, found.firings = faults.made, watch.firings if watch else []
+        found.made = faults.made
+        self._note_alerts(found, watch)
         keeper.stand(found)
 
     def _observed(self, progress: Progress, observe: Callable[[Progress], None]) -> None:
@@ -229,6 +234,7 @@ def concluded(scenario: Scenario, circumstances: Circumstances, records: list[Re
         machine=circumstances.machine,
         overhead_tokens=circumstances.overhead_tokens,
         faults=seen.seen(circumstances.made, records, scenario, circumstances.firings),
+        watched=circumstances.watched,
         series=circumstances.series,
     )
 

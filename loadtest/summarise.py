@@ -31,9 +31,11 @@ def summarise(
     machine: Mapping[str, str] | None = None,
     overhead_tokens: int = 0,
     faults: Sequence[FaultSeen] = (),
+    watched: float | None = None,
     series: Sequence[Series] = (),
 ) -> Summary:
-    """Pure. `planned` is each team's plan, by which what was never sent is known.
+    """Pure. `planned` is each team's plan, by which what was never sent is known; `watched` is
+    until when alerts could be seen, s since the run's start: None where that is its end.
 
     A team is judged by how many of its requests met all its objectives, by what they were to
     become and by its limits; the run by the worst of its teams. Where the load test itself was too
@@ -48,7 +50,9 @@ def summarise(
     }
     everything = together(requests.values())
     trust = trusted(scenario, data, everything, measured)
-    judged = _judged(scenario, data, teams, faults, measured)
+    until = data.seconds if watched is None else watched
+    of_faults = judgement.of_faults(scenario.faults, faults, until)
+    judged = _judged(scenario, data, teams, of_faults, measured)
     overall = part(everything, measured, data.records, judged)
     verdict = judged.verdict if trust.valid else Verdict.INVALID
     return Summary(
@@ -118,7 +122,7 @@ def _judged(
     scenario: Scenario,
     data: RunData,
     teams: Mapping[str, Part],
-    faults: Sequence[FaultSeen],
+    faults: Sequence[Judgement],
     measured: Span,
 ) -> Judgement:
     """Of all of the run."""
@@ -127,7 +131,7 @@ def _judged(
         each = [judgement.named(one, team) for one, team in zip(each, teams, strict=True)]
     if data.interrupted:
         each.append(judgement.of_interruption(measured.end, scenario.duration))
-    return judgement.all_of([*each, *judgement.of_faults(scenario.faults, faults, data.seconds)])
+    return judgement.all_of([*each, *faults])
 
 
 def _distrust(trust: Trusted) -> list[str]:

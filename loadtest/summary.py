@@ -118,6 +118,9 @@ class Part(msgspec.Struct):
     verdict: Verdict
     reasons: list[str]
     quotas: list[Quota] = []
+    codes: dict[str, dict[str, int]] = {}
+    """By outcome, why: the three most frequent codes of its requests that have one, as the server
+    gave it, or as the connection ended. Not of whole answers."""
 
 
 class Trusted(msgspec.Struct, frozen=True):

@@ -19,6 +19,8 @@ _CUT: Final = 1.0
 # A wall clock that is kept in time is set by less than that all the time.
 _STEP = 0.05
 _REMEDY = "give the load test more workers or a machine of its own"
+# Of what is believed of its CPU: a load test that uses less than that has not been at its limit.
+_IDLE = 0.5
 
 
 def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -> Trusted:
@@ -30,14 +32,17 @@ def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -
     # Of the worst process: one that is slow makes a part of all requests late.
     loops = [percentile(ordered(worker.loop_lags), 99) or 0.0 for worker in data.workers]
     loop = max(loops, default=0.0)
+    late = lag > scenario.lag_bound or loop > scenario.trust.loop_lag_p99
+    remedy = _remedy(cpu, scenario.trust.cpu_percent) if late and data.workers else _REMEDY
     reasons = [
         *_lost(data),
         *_untold(data),
         *_own_failures(requests.records),
-        *_late(lag, scenario.lag_bound),
-        *_missing(rate, scenario.trust.rate_percent),
+        *_late(lag, scenario.lag_bound, remedy),
+        # Records are of requests that ended: of one that died nobody knows what it had sent.
+        *([] if data.died else _missing(rate, scenario.trust.rate_percent, remedy)),
         *_busy(cpu, scenario.trust.cpu_percent),
-        *_slow_loop(loop, scenario.trust.loop_lag_p99),
+        *_slow_loop(loop, scenario.trust.loop_lag_p99, remedy),
     ]
     return Trusted(
         valid=not reasons,
@@ -51,6 +56,17 @@ def trusted(scenario: Scenario, data: RunData, requests: Requests, span: Span) -
         loop_lag_p99=loop,
         clock_steps=data.clock_steps,
         notes=[*_died(data), *_stepped(data.clock_steps), *_cut(requests)],
+    )
+
+
+def _remedy(cpu: float, bound: float) -> str:
+    """What to do about a load test that came too late to its own work, where it used so many
+    percent of a core: one that had little to do was kept from it."""
+    if cpu > _IDLE * bound:
+        return _REMEDY
+    return (
+        f"its own processes used {cpu:.0f}% of a core at most, so something else on this machine"
+        " takes the processor: end that, or give the load test a machine of its own"
     )
 
 
@@ -79,7 +95,8 @@ def _died(data: RunData) -> list[str]:
         return []
     return [
         "the load test was killed: how its own processes did in its last seconds is not known, and"
-        " requests that were open count as never sent"
+        " requests that were open then count as never sent; so whether it sent them in time is not"
+        " judged"
     ]
 
 
@@ -99,21 +116,21 @@ def _own_failures(records: Iterable[Record]) -> list[str]:
     ]
 
 
-def _late(lag: float, bound: float) -> list[str]:
+def _late(lag: float, bound: float, remedy: str) -> list[str]:
     if lag <= bound:
         return []
     return [
         f"1% of requests were sent more than {_ms(lag)} after they were due ({_ms(bound)} is the"
-        f" most that is believed): {_REMEDY}"
+        f" most that is believed): {remedy}"
     ]
 
 
-def _missing(rate: float, bound: float) -> list[str]:
+def _missing(rate: float, bound: float, remedy: str) -> list[str]:
     if rate >= bound:
         return []
     return [
         f"only {rate:.4g}% of the requests that were due were sent in time ({bound:g}% is the least"
-        f" that is believed): {_REMEDY}"
+        f" that is believed): {remedy}"
     ]
 
 
@@ -126,12 +143,12 @@ def _busy(cpu: float, bound: float) -> list[str]:
     ]
 
 
-def _slow_loop(lag: float, bound: float) -> list[str]:
+def _slow_loop(lag: float, bound: float, remedy: str) -> list[str]:
     if lag <= bound:
         return []
     return [
         f"an event loop of the load test was {_ms(lag)} late (99th percentile; {_ms(bound)} is the"
-        f" most that is believed): {_REMEDY}"
+        f" most that is believed): {remedy}"
     ]
 
 

@@ -1,13 +1,13 @@
 """`gptoss-loadtest compare`: two runs of one scenario."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from loadtest.cli import said
+from loadtest.compare import Gated, gate
 from loadtest.compare import compare as compared
-from loadtest.compare import gate
 from loadtest.errors import UserError
 from loadtest.folder import Folder
 from loadtest.scenario.load import parsed
@@ -21,15 +21,18 @@ def compare(
         float, typer.Option(min=0.0, help="the smallest difference that matters, percent")
     ] = 2.0,
     gated: Annotated[
-        bool, typer.Option("--gate", help="status 3 if B is worse, 4 if nothing can be told")
+        bool, typer.Option("--gate", help="status 3 if B is worse, 4 if that cannot be told")
     ] = False,
+    allow: Annotated[
+        float, typer.Option(min=0.0, help="as much worse as B may be at the gate, percent")
+    ] = 10.0,
 ) -> None:
     """Say of B whether it is better than A, worse, or whether the two cannot tell.
 
     Requests are paired by their place in the plan, so both are to be runs of one scenario and seed.
     What changed between them otherwise no statistics knows: run A, B, A, B.
     """
-    a, b = _believed(before), _believed(after)
+    a, b = (_believed(path, gated) for path in (before, after))
     found = compared(
         a.records(),
         b.records(),
@@ -41,14 +44,22 @@ def compare(
     typer.echo(f"{found.pairs} requests of each")
     typer.echo(said.comparison(found))
     if gated:
-        raise typer.Exit(said.STATUS[gate(found)])
+        _close(gate(found, allow))
 
 
-def _believed(path: Path) -> Folder:
-    """A run whose figures are the server's. Raises `UserError`."""
+def _close(gated: Gated) -> NoReturn:
+    typer.echo(f"GATE: {gated.verdict.upper()}: {gated.reason}")
+    raise typer.Exit(said.STATUS[gated.verdict])
+
+
+def _believed(path: Path, gated: bool) -> Folder:
+    """A run whose figures are the server's. Raises `UserError`; at the gate nothing can be told."""
     folder = Folder(path)
     if folder.summary().verdict is Verdict.INVALID:
-        raise UserError(f"{path} is INVALID: the load test itself was too slow, so run it again")
+        reason = f"{path} is INVALID: the load test itself was too slow, so run it again"
+        if gated:
+            _close(Gated(Verdict.UNRESOLVED, reason))
+        raise UserError(reason)
     return folder
 
 

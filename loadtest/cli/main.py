@@ -2,12 +2,13 @@
 
 import os
 import sys
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from loadtest.cli import compare, find_limit, run, selfcheck, show
 from loadtest.errors import UserError
+from loadtest.session import machine
 
 app = typer.Typer(
     name="gptoss-loadtest",
@@ -16,6 +17,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gptoss-loadtest {machine()['gptoss-serving']}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say it, and end")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(run.run)
 app.command("find-limit")(find_limit.find_limit)
 app.command()(compare.compare)

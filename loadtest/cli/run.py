@@ -14,6 +14,7 @@ from loadtest.client.progress import Display, Screen
 from loadtest.doubts import doubts
 from loadtest.errors import UserError
 from loadtest.folder import Circumstances, Folder, Keeper
+from loadtest.forecast import forecast
 from loadtest.record import Record
 from loadtest.scenario.document import Scenario
 from loadtest.scenario.load import load, parsed
@@ -28,6 +29,9 @@ def run(
     seed: options.Seed = None,
     given: options.Changes = [],  # noqa: B006 - typer copies it
     out: options.Out = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check the scenario, say what it sends, and send none")
+    ] = False,
 ) -> None:
     """Send what a scenario says, and say whether what was promised was kept.
 
@@ -39,6 +43,9 @@ def run(
     with suppress(OSError):  # nobody may be there to read them
         for doubt in doubts(scenario):
             screen.print(f"note: {doubt}", markup=False, highlight=False, soft_wrap=True)
+    if dry_run:
+        typer.echo("\n".join(forecast(scenario)))
+        return
     place = Folder(out) if out else folder.new(options.RESULTS, scenario.name)
     place.make(scenario)
     # Said when all is written: nobody may be there to read them.

@@ -17,6 +17,8 @@ STATUS: Final = {
 }
 """Exit statuses. 1 is an error of the user's, 2 one of the command line."""
 
+# Of a code, which is the server's and can be anything.
+_CODE: Final = 60
 _COLUMNS: Final = ("", "due", "whole", "met", "ttft p50", "p99", "tpot p50", "p99", "tokens/s")
 
 
@@ -25,13 +27,14 @@ def summary(one: Summary) -> str:
     rows = [_COLUMNS, _row("all", one.overall)]
     if len(one.teams) > 1:
         rows += [_row(name, part) for name, part in one.teams.items()]
-    outcomes = ", ".join(f"{name} {count}" for name, count in one.overall.outcomes.items() if count)
+    outcomes = ", ".join(_outcome(one.overall, name) for name in one.overall.outcomes)
     trust = one.trusted
+    processes = "1 process" if trust.workers == 1 else f"{trust.workers} processes"
     lines = [
         "",
         table(rows),
         f"outcomes: {outcomes or 'none'}",
-        f"load test: {trust.workers} processes, {trust.cpu_percent:.0f}% of a core, sent"
+        f"load test: {processes}, {trust.cpu_percent:.0f}% of a core, sent"
         f" {trust.rate_percent:.1f}% of what was due, late by {_time(trust.lag_p99)} (p99)",
         *(f"note: {note}" for note in trust.notes),
         "",
@@ -39,6 +42,19 @@ def summary(one: Summary) -> str:
         *(f"  {reason}" for reason in one.reasons),
     ]
     return "\n".join(lines)
+
+
+def _outcome(part: Part, name: str) -> str:
+    """How many, and why."""
+    codes = part.codes.get(name, {})
+    why = ", ".join(f"{_plain(code)} {count}" for code, count in codes.items())
+    return f"{name} {part.outcomes[name]}" + (f" ({why})" if why else "")
+
+
+def _plain(text: str) -> str:
+    """What a server said, so that it does nothing to a terminal."""
+    plain = "".join(one if one.isprintable() else "?" for one in text)
+    return plain if len(plain) <= _CODE else plain[: _CODE - 1] + "…"
 
 
 def _row(name: str, part: Part) -> tuple[str, ...]:
@@ -80,11 +96,19 @@ def _compared(one: Compared) -> tuple[str, str, str, str, str, str]:
     between = "-" if one.low is None or one.high is None else f"{one.low:+.2f} to {one.high:+.2f}"
     difference = "-" if one.difference is None else f"{one.difference:+.2f} {unit}"
     verdict = one.verdict.replace("_", " ") + (f" ({one.reason})" if one.reason else "")
-    return one.measure, _figure(one.before), _figure(one.after), difference, between, verdict
+    before, after = (_figure(one.measure, value) for value in (one.before, one.after))
+    return one.measure, before, after, difference, between, verdict
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _figure(measure: str, value: float | None) -> str:
+    """With its unit: what is neither a share nor a rate is a time."""
+    if value is None:
+        return "-"
+    if measure == "attainment":
+        return f"{100 * value:.4g}%"
+    if measure == "output_rate":
+        return f"{value:.4g} tokens/s"
+    return f"{1000 * value:.4g} ms" if value < 1 else f"{value:.4g} s"
 
 
 def answer(one: Answer, axis: str) -> str:
@@ -93,11 +117,14 @@ def answer(one: Answer, axis: str) -> str:
         (one.unit, "seconds", "counted", "good", "99% between", "ttft p99", "verdict", "outcomes")
     ]
     rows += [_tried(each) for each in one.trials]
-    passed = "none" if one.passed is None else f"{one.passed:g} {one.unit}"
-    notes = [f"note: {note}" for note in one.notes]
-    return "\n".join(
-        [table(rows), *notes, "", f"highest {axis} that keeps it: {passed}", one.reason]
+    passed, failed = (
+        "none" if level is None else f"{level:g}" + (f" {one.unit}" if axis == "rate" else "")
+        for level in (one.passed, one.failed)
     )
+    what = "rate" if axis == "rate" else f"number of {axis}"
+    found = f"highest {what} that keeps it: {passed}; lowest that does not: {failed}"
+    notes = [f"note: {note}" for note in one.notes]
+    return "\n".join([table(rows), *notes, "", found, one.reason])
 
 
 def _tried(one: Tried) -> tuple[str, str, str, str, str, str, str, str]:

@@ -18,7 +18,7 @@ def selfcheck(
     """
     found = asyncio.run(check(streams, seconds))
     typer.echo(f"{found.cores} cores; figures are of one process of the load test")
-    for name, one in (("steady", found.steady), ("at half of that", found.half)):
+    for name, one in (("steady", found.steady), ("half of what a core can take", found.half)):
         typer.echo(f"{name}: {_steady(one)}")
     late = "" if found.request_lag_p99 is None else f", late by {_ms(found.request_lag_p99)} (p99)"
     typer.echo(f"requests: {found.request_rate:.0f} per second of one token{late}")

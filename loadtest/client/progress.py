@@ -110,15 +110,16 @@ def line(progress: Progress) -> str:
     """All that matters, in one line."""
     outcomes = " ".join(f"{name}={count}" for name, count in progress.outcomes.items())
     parts = [
-        f"{progress.elapsed:.0f}/{progress.duration:.0f}s",
+        # Before time 0 it is below 0, and a rounded one of these is -0.
+        f"{max(0.0, progress.elapsed):.0f}/{progress.duration:.0f}s",
         f"sent {progress.sent}",
         f"open {progress.open}",
-        f"{progress.rate:.1f} req/s",
+        outcomes or "nothing has ended",
+        f"last 10 s: {progress.rate:.1f} req/s",
         f"{progress.output_rate:.0f} tok/s",
         f"TTFT p50 {time(progress.ttft_p50)} p99 {time(progress.ttft_p99)}",
         f"gap p99 {time(progress.gap_p99)}",
         f"lag p99 {time(progress.lag_p99)}",
-        outcomes or "nothing has ended",
         *progress.lost_workers,
     ]
     return " · ".join(parts)
@@ -140,13 +141,14 @@ def table(name: str, progress: Progress) -> Table:
         f"{progress.rate:.1f} sent/s · {progress.good_rate:.1f} good/s · "
         f"{progress.output_rate:.0f} output tokens/s",
     )
-    grid.add_row("TTFT", f"p50 {time(progress.ttft_p50)} · p99 {time(progress.ttft_p99)}")
-    grid.add_row("gap", f"p50 {time(progress.gap_p50)} · p99 {time(progress.gap_p99)}")
-    grid.add_row("schedule lag", f"p99 {time(progress.lag_p99)}")
+    grid.add_row("- TTFT", f"p50 {time(progress.ttft_p50)} · p99 {time(progress.ttft_p99)}")
+    grid.add_row("- gap", f"p50 {time(progress.gap_p50)} · p99 {time(progress.gap_p99)}")
+    grid.add_row("- schedule lag", f"p99 {time(progress.lag_p99)}")
     good = {str(outcome) for outcome in GOOD}
+    grid.add_row("all of the run", "" if progress.outcomes else "nothing has ended")
     for outcome, count in progress.outcomes.items():
         colour = "green" if outcome in good else "yellow"
-        grid.add_row(outcome, f"[{colour}]{count}[/]")
+        grid.add_row(f"- {outcome}", f"[{colour}]{count}[/]")
     for lost in progress.lost_workers:
         grid.add_row("[red]lost[/]", escape(lost))
     return grid

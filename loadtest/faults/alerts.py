@@ -50,6 +50,9 @@ class Watch:
         self._firings: list[Firing] = []
         self._tried = self._failed = 0
         self._first_error = ""
+        self.answered = 0.0
+        """Until when nothing was missed: s from the run's start to its last answer, and the next
+        question."""
         self._session: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -111,6 +114,7 @@ class Watch:
     def _learn(self, firing: set[str]) -> None:
         # What fired before the run is there from its beginning.
         now = max(self._clock(), 0.0)
+        self.answered = now + self._every
         for one in self._firings:
             if one.ended is None:
                 if one.alert not in firing:

@@ -60,7 +60,14 @@ class Proxy:
                 upstream.close()
 
     async def check(self, fault: Fault) -> None:
-        """Nothing stands against it: whether there is an upstream is what a fault may change."""
+        """Whether there is an upstream is what a fault may change. Raises `UserError` for a time
+        that would mean nothing."""
+        # All of a scenario is written into its run's folder, with what nobody has asked for.
+        if fault.do == "cut" and fault.lasts != Fault.model_fields["lasts"].default:
+            raise UserError(
+                f"fault cut of {self._name}: it is over at once, leave out `lasts`; `deny` lets"
+                " nobody in for a time"
+            )
 
     async def make(self, fault: Fault) -> None:
         """Makes and undoes it."""
@@ -72,8 +79,10 @@ class Proxy:
             await self._deny(fault.lasts)
 
     def cut(self, share: float) -> None:
-        """Reset that share of the connections that are open, on both sides: at least one of them,
-        if there are any."""
+        """Reset that share of the connections that are open, on both sides: at least one of them.
+        Raises `UserError` if there are none: then nothing was tested."""
+        if not self._pairs:
+            raise UserError(f"no connection through {self._name} was open: nothing was cut")
         number = math.ceil(share * len(self._pairs))
         for client in self._random.sample(list(self._pairs), number):
             upstream = self._pairs.pop(client)
@@ -88,6 +97,9 @@ class Proxy:
             self._delays.remove(delay)
 
     async def _deny(self, lasts: float) -> None:
+        """Nobody gets in: neither by a new connection, nor by one that was kept open for more. What
+        is being answered goes on. An idle one cannot be told from an answer that pauses, of bytes
+        alone: so it is broken when it is used, and not before."""
         self._denials += 1
         self._refuse()
         try:
@@ -121,7 +133,10 @@ class Proxy:
             self._server = None
 
     def _accepted(self) -> End:
-        return End(self._delay, self._connect, self._lost)
+        return End(self._delay, self._connect, self._lost, self._is_denied)
+
+    def _is_denied(self) -> bool:
+        return self._denials > 0
 
     def _lost(self, client: End) -> None:
         self._pairs.pop(client, None)

@@ -18,9 +18,18 @@ def _nothing(_: "End") -> None:
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 class End(asyncio.Protocol):
     """One side of a connection. `delay` says how long each piece waits at present, s; `made` and
-    `lost` are told when the side is there, and when it is no more.
+    `lost` are told when the side is there, and when it is no more. While it is `denied`, what it
+    begins to ask is refused: the connection is reset.
+
+    Nothing is known here of what the bytes mean, and none of it is needed: what comes first, or
+    after something from the peer, begins to ask. So who is idle is refused when it asks again; what
+    is being asked or answered goes on to its end.
 
     A piece is what has come when the one before it was passed: behind a delayed piece others wait,
     and are then one.
@@ -31,11 +40,14 @@ class End(asyncio.Protocol):
         delay: Callable[[], float],
         made: Callable[["End"], None] = _nothing,
         lost: Callable[["End"], None] = _nothing,
+        denied: Callable[[], bool] = _never,
     ) -> None:
         self.peer: End | None = None
         self._delay = delay
         self._made = made
         self._lost = lost
+        self._denied = denied
+        self._asking = False
         self._transport: asyncio.Transport | None = None
         self._waiting = bytearray()
         self._timer: asyncio.TimerHandle | None = None
@@ -57,6 +69,10 @@ class End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A piece came."""
+        if not self._asking and self._denied():
+            self.reset()
+            return
+        self._asking = True
         if self.peer is None or self._waiting:
             self._waiting += data
         elif delay := self._delay():
@@ -107,6 +123,7 @@ class End(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send it."""
+        self._asking = False
         if self._transport is not None and not self.gone:
             self._transport.write(data)
 

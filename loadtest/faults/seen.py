@@ -84,13 +84,16 @@ def seen(
     budget = sum(one.budget for one in requests if scenario.warmup <= one.due < scenario.duration)
     found = []
     base, clean = _base(requests, scenario.warmup, scenario.warmup), scenario.warmup
-    for fault in sorted(made, key=lambda one: one.began):
+    faults = sorted(made, key=lambda one: one.began)
+    began = [fault.began for fault in faults if not fault.error]
+    for fault in faults:
         if fault.error:
             found.append(_not_made(fault, scenario))
             continue
         if fault.began > clean:
             base = _base(requests, clean, fault.began)
-        one, until = _one(fault, base, requests, budget, scenario, firings)
+        after = min((one for one in began if one > (fault.ended or math.inf)), default=math.inf)
+        one, until = _one(fault, base, requests, budget, scenario, firings, after)
         clean = max(clean, until)
         found.append(one)
     return found
@@ -103,9 +106,16 @@ def _one(
     budget: float,
     scenario: Scenario,
     firings: Sequence[Firing],
+    after: float,
 ) -> tuple[FaultSeen, float]:
-    """What it did, and until when."""
-    back = None if fault.ended is None else recovered(requests, fault.ended, base)
+    """What it did, and until when. `after` is when the next fault began after its end."""
+    back = None
+    if fault.ended is not None:
+        # What the next one did says nothing against this one, if it was over before.
+        before = [one for one in requests if one.due < after and (one.met or one.ended < after)]
+        back = recovered(before, fault.ended, base)
+        if back is None:
+            back = recovered(requests, fault.ended, base)
     until = math.inf if back is None else back
     within = [one for one in requests if one.due < until and one.ended >= fault.began]
     late = _beyond(within, base, base.count - base.met, lambda one: not one.met)

@@ -141,7 +141,12 @@ def outcomes(figures: Figures, columns: list[Column]) -> str:
         if any(figures.at(*column.path, "outcomes", outcome.value) for column in columns)
     ]
     head = ("outcome", *(one.title for one in columns))
-    note = "" if rows else "No request was due within the measured time."
+    note = (
+        "Below a number are its three most frequent codes: the server's own, or what became of the"
+        " connection."
+        if rows
+        else "No request was due within the measured time."
+    )
     return table("How requests ended", head, rows, note)
 
 
@@ -153,7 +158,15 @@ def _counted(figures: Figures, column: Column, outcome: Outcome) -> str:
     path = (*column.path, "outcomes", outcome.value)
     if not figures.at(*path):
         return NOTHING
-    return figures.show(count, *path) + figures.share_of((*column.path, "planned"), *path)
+    share = figures.share_of((*column.path, "planned"), *path)
+    return figures.show(count, *path) + share + _codes(figures, (*column.path, "codes"), outcome)
+
+
+def _codes(figures: Figures, path: tuple[Step, ...], outcome: Outcome) -> str:
+    """Why, with how many of each."""
+    found = figures.at(*path, outcome.value) or {}
+    lines = (f"{escape(code)} {figures.show(count, *path, outcome.value, code)}" for code in found)
+    return "".join(f"<small>{line}</small>" for line in lines)
 
 
 def windows(figures: Figures) -> str:

@@ -125,6 +125,8 @@ class _Search:
         self._failed: float | None = None
         # Between these two, in order.
         self._unsure: list[float] = []
+        # Levels with a trial that the load test was too slow for.
+        self._slow: set[float] = set()
 
     async def find(self, low: float, high: float) -> Found:
         _check(low, high, self._rules)
@@ -175,18 +177,33 @@ class _Search:
         return times is None or times * evidence.seconds > _HOPELESS * most
 
     async def _try(self, level: float, seconds: float) -> Verdict:
+        """Once more where the load test was too slow for it: that may have been for a moment."""
         trial = await self._trial(level, seconds)
-        self._known[level] = self._known.get(level, Evidence()).plus(trial, seconds)
+        before = self._known.get(level, Evidence())
+        self._known[level] = before.plus(trial, seconds)
         verdict, team, weighed = self._standing(level)
         low, high = weighed.interval(self._rules.confidence)
         self._tried.append(Tried(trial, seconds, verdict, team, low, high))
-        if verdict is Verdict.INVALID:
-            why = f" ({trial.why})" if trial.why else ""
-            raise _Ended(
-                f"at {self._said(level)} the load test itself was too slow{why}: nothing above can"
-                " be said from here, use a larger machine or more of its cores"
-            )
-        return verdict
+        if verdict is not Verdict.INVALID:
+            return verdict
+        self._known[level] = before  # it says nothing of the service
+        if level in self._slow:
+            raise _Ended(self._too_slow(level, trial))
+        self._slow.add(level)
+        return await self._try(level, seconds)
+
+    def _too_slow(self, level: float, trial: Trial) -> str:
+        why = f" ({trial.why})" if trial.why else ""
+        if self._failed is None:
+            known = "nothing above can be said from here"
+        elif self._passed is None:
+            known = f"the limit is below {self._said(self._failed)}"
+        else:
+            known = f"the limit is between {self._passed:.4g} and {self._said(self._failed)}"
+        return (
+            f"at {self._said(level)} the load test itself was too slow, twice{why}: {known}; use a"
+            " larger machine or more of its cores"
+        )
 
     async def _trial(self, level: float, seconds: float) -> Trial:
         """Raises `UserError` for the first one only: after that there is something to lose."""

@@ -63,7 +63,7 @@ def test_a_run_is_not_told_from_itself() -> None:
     times = [one for one in found.measures if one.measure != "attainment"]
     assert all(one.difference == one.low == one.high == 0 for one in times)
     assert found.warnings == []
-    assert gate(found) is Verdict.PASSED
+    assert gate(found).verdict is Verdict.PASSED
 
 
 def test_two_runs_of_the_same_server_are_not_told_apart() -> None:
@@ -81,10 +81,28 @@ def test_a_fifth_more_is_worse_and_the_other_way_round_better() -> None:
     assert one.low is not None and one.high is not None
     assert 10 < one.low < 20 < one.high < 30
     assert one.difference == pytest.approx(20, abs=5)
-    assert gate(slow) is Verdict.FAILED
+    assert gate(slow).verdict is Verdict.FAILED
     fast = compare(_run(3, slower=1.2), _run(2), SAME, SAME)
     assert _verdicts(fast)["ttft_p50"] is Change.BETTER
-    assert gate(fast) is Verdict.PASSED
+    assert gate(fast).verdict is Verdict.PASSED
+
+
+def test_what_may_be_much_worse_does_not_pass_the_gate() -> None:
+    """That nothing is surely worse is no reason: of a short run nothing ever is."""
+    found = compare(_run(2), _run(3, slower=1.03), SAME, SAME)
+    assert Change.WORSE not in {one.verdict for one in found.measures}
+    worst = max(one.high for one in found.measures if one.less_is_better and one.high is not None)
+    assert gate(found, allow=worst + 0.1).verdict is Verdict.PASSED
+    held = gate(found, allow=worst / 2)
+    assert held.verdict is Verdict.UNRESOLVED
+    assert "may be worse by" in held.reason
+
+
+def test_a_measure_that_no_answer_has_holds_nobody_up() -> None:
+    whole = [answered(number, number / 3, tokens=1) for number in range(1200)]
+    found = compare(whole, whole, SAME, SAME)
+    assert _measure(found, "tpot_p50").reason == "no answer has it"
+    assert gate(found).verdict is Verdict.PASSED
 
 
 def test_each_measure_sees_what_it_is_of() -> None:
@@ -114,7 +132,7 @@ def test_failures_make_attainment_and_the_tail_worse_and_not_the_middle() -> Non
     assert attained.least == 0.5
     # Fewer tokens come too: a twentieth less.
     assert verdicts["output_rate"] is Change.WORSE
-    assert gate(found) is Verdict.FAILED
+    assert gate(found).verdict is Verdict.FAILED
     restored = compare(_run(3, spoil=lambda number: number % 20 == 0), _run(2), SAME, SAME)
     assert _measure(restored, "ttft_p99").verdict is Change.BETTER
 
@@ -178,7 +196,7 @@ def test_a_short_run_cannot_tell_and_says_why() -> None:
     assert _all_but(found) == {Change.CANNOT_TELL}
     assert _measure(found, "ttft_p50").reason == "too few requests, or too short a run"
     assert found.warnings == []
-    assert gate(found) is Verdict.UNRESOLVED, "nothing was told, and nothing passes"
+    assert gate(found).verdict is Verdict.UNRESOLVED, "nothing was told, and nothing passes"
 
 
 def test_of_an_interrupted_run_and_a_whole_one_only_the_time_that_both_ran_counts() -> None:
@@ -193,7 +211,7 @@ def test_of_an_interrupted_run_and_a_whole_one_only_the_time_that_both_ran_count
     assert found.warnings == [
         "the run after was interrupted after 200 s: of both, only what was due until then counts"
     ]
-    assert gate(found) is Verdict.UNRESOLVED
+    assert gate(found).verdict is Verdict.UNRESOLVED
 
 
 @pytest.mark.parametrize("records", [[], [failed(0, 1.0, Outcome.CANCELLED)]])
@@ -201,7 +219,7 @@ def test_runs_of_nothing_cannot_be_compared(records: list[Record]) -> None:
     found = compare(records, records, SAME, SAME)
     assert _all_but(found) == {Change.CANNOT_TELL}
     assert found.warnings == ["no request is in both runs: there is nothing to compare"]
-    assert gate(found) is Verdict.UNRESOLVED
+    assert gate(found).verdict is Verdict.UNRESOLVED
 
 
 @pytest.mark.parametrize(
@@ -221,7 +239,7 @@ def test_runs_that_did_something_else_are_warned_of(said: dict[str, Any], word: 
     other = Scenario.model_validate(SAME.model_dump(by_alias=True) | said)
     found = compare(_run(2), _run(2), SAME, other)
     assert found.warnings == [f"the runs differ in what they did: {word}"]
-    assert gate(found) is Verdict.UNRESOLVED
+    assert gate(found).verdict is Verdict.UNRESOLVED
 
 
 def test_where_it_went_and_with_which_key_may_differ() -> None:

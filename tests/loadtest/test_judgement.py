@@ -9,7 +9,7 @@ from loadtest.measured import Fate, Requests, Span
 from loadtest.scenario.document import SLO, Scenario
 from loadtest.statistics.intervals import wilson
 from loadtest.summarise import summarise
-from loadtest.summary import FaultSeen, Verdict
+from loadtest.summary import FaultSeen, Summary, Verdict
 from tests.loadtest.runs import answered, data, scenario
 
 SPAN = Span(0.0, 100.0)
@@ -159,7 +159,7 @@ def _killed(at: float, alerted: float | None) -> FaultSeen:
         ([], Verdict.UNRESOLVED, "kill of engine at 10 s was never made"),
         # The run ended 40 s after the second one, 90 s after the first.
         ([_killed(10.0, None), _killed(60.0, 5.0)], Verdict.FAILED, "Down did not fire after"),
-        ([_killed(10.0, 5.0), _killed(60.0, None)], Verdict.UNRESOLVED, "Down did not fire after"),
+        ([_killed(10.0, 5.0), _killed(60.0, None)], Verdict.UNRESOLVED, "Down was not seen to"),
     ],
 )
 def test_a_fault_that_was_not_made_or_not_watched_long_enough_leaves_the_run_unresolved(
@@ -170,6 +170,21 @@ def test_a_fault_that_was_not_made_or_not_watched_long_enough_leaves_the_run_unr
     made = summarise(said, data(records, seconds=100.5), {}, faults=faults)
     assert made.verdict is verdict
     assert made.reasons[0].startswith(reason)
+
+
+def test_an_alert_that_nobody_could_see_leaves_the_run_unresolved() -> None:
+    """Prometheus never answered, or not for as long as the alert may take."""
+    said = _with_faults(10.0)
+    records = [answered(number, number / 10) for number in range(1000)]
+
+    def made(watched: float | None) -> Summary:
+        run = data(records, seconds=100.5)
+        return summarise(said, run, {}, faults=[_killed(10.0, None)], watched=watched)
+
+    assert [made(until).verdict for until in (0.0, 39.0, 40.0, None)] == [
+        *[Verdict.UNRESOLVED] * 2,
+        *[Verdict.FAILED] * 2,
+    ]
 
 
 def test_the_worst_verdict_comes_first() -> None:

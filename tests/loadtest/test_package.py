@@ -43,6 +43,21 @@ def test_without_its_extra_it_says_what_to_install(lacking: str) -> None:
     )
 
 
+def test_ctrl_c_while_it_is_read_in_is_one_line() -> None:
+    pressed = (
+        "import builtins; read = builtins.__import__\n"
+        "def press(name, *rest):\n"
+        "    if name == 'typer': raise KeyboardInterrupt\n"
+        "    return read(name, *rest)\n"
+        "builtins.__import__ = press\n"
+        "from loadtest.cli.entry import main; main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", pressed], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (130, "stopped\n")
+
+
 def test_no_module_is_longer_than_a_reader_has_patience() -> None:
     long = [path for path in (ROOT / "loadtest").rglob("*.py") if _lines(path) > 400]
     assert not long

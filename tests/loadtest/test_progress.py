@@ -82,6 +82,22 @@ def test_a_line_has_rates_percentiles_outcomes_and_lost_workers() -> None:
         assert said in text
 
 
+def test_what_is_of_the_last_seconds_is_marked_and_what_is_of_all_the_run_comes_before_it() -> None:
+    whole, mark, recent = line(progress(4.0)).partition("last 10 s: ")
+    assert mark
+    assert all(said in whole for said in ("4/60s", "sent 5", "open 2", "ok=1 capacity_503=1"))
+    for said in ("req/s", "tok/s", "TTFT p50", "gap p99", "lag p99"):
+        assert said in recent and said not in whole
+    text = shown(True, [4.0])
+    places = [text.index(said) for said in ("last 10 s", "TTFT", "all of the run", "capacity_503")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("elapsed", [-30.0, -0.2, -0.0, 0.0])
+def test_before_it_begins_no_time_is_over(elapsed: float) -> None:
+    assert line(progress(elapsed)).startswith("0/60s")
+
+
 class Failing(io.StringIO):
     """A pipe that nobody reads any more, or a full disk."""
 

@@ -194,6 +194,19 @@ def test_hostile_text_stays_text(page: Page) -> None:
     assert not any("<" in name for name in names), "plotly takes some HTML in names"
 
 
+def test_why_requests_failed_is_beside_how_many_did(run: tuple[Summary, list[Record]]) -> None:
+    made = msgspec.json.decode(msgspec.json.encode(run[0]), type=Summary)
+    outcome = next(one for one in made.overall.outcomes if one not in ("ok", "length"))
+    made.overall.codes = {outcome: {"unknown/parameter": 7, made_run.HOSTILE: 2}}
+    page = Page(render(made, []))
+    assert "unknown/parameter 7" in page.text and f"{made_run.HOSTILE} 2" in page.text
+    assert _by_key(page)[f"/overall/codes/{outcome}/unknown~1parameter"] == "7"
+    for attrs, text in page.shown:
+        assert "/codes/" not in attrs["data-key"] or agrees(
+            resolved(page.embedded["summary"], attrs["data-key"]), text
+        )
+
+
 def test_no_text_can_end_the_element_it_is_in(run: tuple[Summary, list[Record]]) -> None:
     text = render(msgspec.structs.replace(run[0], reasons=["</script><img src=x>", "<!--"]), [])
     assert len(re.findall("</script", text)) == 4

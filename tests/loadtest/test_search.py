@@ -180,10 +180,42 @@ def test_a_trial_that_the_load_test_was_too_slow_for_ends_the_search() -> None:
         return one(level, 10_000, 10_000, valid=level < 8, why="lag of 90 ms")
 
     found = rate(run, 1, 64)
-    assert levels(found) == [1, 2, 4, 8]
+    assert levels(found) == [1, 2, 4, 8, 8]
     assert (found.passed, found.failed, found.resolved) == (4, None, False)
-    assert found.reason.startswith("at 8 requests/s the load test itself was too slow (lag of 90")
-    assert found.trials[-1].verdict is Verdict.INVALID
+    assert found.reason.startswith(
+        "at 8 requests/s the load test itself was too slow, twice (lag of 90 ms): nothing above"
+    )
+    assert [one.verdict for one in found.trials[-2:]] == [Verdict.INVALID] * 2
+
+
+def slow_at(slow: float, limit: float, *, times: int) -> Runs:
+    """Trials of which the first few at one level are too slow, and say anything."""
+    left = [times]
+
+    async def run(level: float, seconds: float) -> Trial:
+        if level == slow and left[0]:
+            left[0] -= 1
+            return one(level, 0, 10_000, valid=False, why="lag of 76 ms")
+        return one(level, 10_000 if level <= limit else 0, 10_000)
+
+    return run
+
+
+def test_a_load_test_that_was_too_slow_for_a_moment_tries_once_more() -> None:
+    found = rate(slow_at(3, 3.2, times=1), 1, 64, Rules(resolution=0.1))
+    assert levels(found)[:5] == [1, 2, 4, 3, 3]
+    assert [one.verdict for one in found.trials][3:5] == [Verdict.INVALID, Verdict.PASSED]
+    assert found.resolved and found.passed is not None and found.failed is not None
+    assert found.passed <= 3.2 < found.failed
+
+
+@pytest.mark.parametrize(
+    ("low", "known"), [(2, "the limit is between 2 and 4 requests/s"), (3, "nothing above")]
+)
+def test_what_was_known_is_said_where_it_is_too_slow_again(low: float, known: str) -> None:
+    found = rate(slow_at(3, 2.5, times=2), low, 64)
+    assert (found.failed, found.resolved) == (4 if low == 2 else None, False)
+    assert f"too slow, twice (lag of 76 ms): {known}" in found.reason
 
 
 def two(run_a: Callable[[float], Count], run_b: Callable[[float], Count]) -> Runs:
@@ -352,14 +384,19 @@ def test_a_search_ends_with_what_passed_below_what_failed(
     assert all(low <= level <= high for level in levels(found))
     assert not whole or all(level == int(level) for level in levels(found))
     # Each level is tried at most so often, and gaps are halved.
-    repeats = 2 + math.ceil(math.log(longest, 3))
+    repeats = 3 + math.ceil(math.log(longest, 3))
     doublings = 2 + math.ceil(math.log2(factor + 1))
     halvings = 2 * (2 + math.ceil(math.log2(2 * factor / resolution)))
     assert len(found.trials) <= repeats * (doublings + 2 + halvings)
     seconds: dict[float, float] = {}
     for tried in found.trials:
         level = tried.trial.level
-        seconds[level] = seconds.get(level, 0.0) + tried.seconds
+        # One that says nothing is made again, once.
+        if tried.verdict is not Verdict.INVALID:
+            seconds[level] = seconds.get(level, 0.0) + tried.seconds
+    slow = [one.trial.level for one in found.trials if one.verdict is Verdict.INVALID]
+    assert all(slow.count(level) <= 2 for level in slow)
+    assert len({level for level in slow if slow.count(level) == 2}) <= 1
     assert all(total <= rules.seconds * longest + 1e-6 for total in seconds.values())
     verdicts = _last(found.trials)
     if found.passed is not None:

@@ -80,6 +80,14 @@ def test_an_outage_is_seen_in_all_its_figures() -> None:
     assert found.error == ""
 
 
+def test_what_the_next_fault_breaks_is_not_charged_to_a_harmless_one_before_it() -> None:
+    faults = [made(30, 32), made(42, 44, number=1)]
+    harmless, harmful = seen(faults, steady(bad=[(42, 48)]), scenario(faults=2))
+    assert (harmless.detected, harmless.lost, harmless.recovered) == (None, 0, 0.0)
+    assert harmful.lost == 60
+    assert harmful.recovered == pytest.approx(4.0)
+
+
 def test_a_fault_that_nobody_felt_did_nothing() -> None:
     found = one(steady())
     assert (found.detected, found.lost, found.retried, found.budget_percent) == (None, 0, 0, 0)

@@ -36,6 +36,23 @@ def _hand_made() -> list[Record]:
     ]
 
 
+def test_why_requests_failed_is_told_by_their_three_most_frequent_codes() -> None:
+    said = ["x", *["unknown_parameter"] * 4, *["no_model"] * 2, *["a"] * 2, "", ""]
+    records = [
+        *(failed(n, 10.0 + n / 9, Outcome.BAD_4XX, code=code) for n, code in enumerate(said)),
+        failed(20, 15.0, Outcome.CONNECT, code="econnrefused"),
+        failed(21, 15.0, Outcome.TRUNCATED),
+        failed(22, 5.0, Outcome.CONNECT, code="of the warm-up"),
+        answered(23, 16.0, code="of a whole answer"),
+    ]
+    part = summarise(_hand_scenario(), data(records), {}).overall
+    assert part.codes == {
+        "bad_4xx": {"unknown_parameter": 4, "a": 2, "no_model": 2},
+        "connect": {"econnrefused": 1},
+    }
+    assert list(part.codes["bad_4xx"]) == ["unknown_parameter", "a", "no_model"]
+
+
 def _refused(sent: float, ended: float) -> Attempt:
     return Attempt(sent=sent, ended=ended, outcome=Outcome.CAPACITY_503, status=503)
 

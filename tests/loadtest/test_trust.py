@@ -119,6 +119,25 @@ def test_a_request_that_found_no_connection_was_sent_as_far_as_it_could_be() -> 
     assert _made(records).trusted.rate_percent == 100.0
 
 
+@pytest.mark.parametrize(("cpu", "others"), [(2, True), (45, True), (46, False), (88, False)])
+def test_who_was_kept_from_its_work_is_told_so_and_not_to_have_more_workers(
+    cpu: float, others: bool
+) -> None:
+    slow = {"lag": _late(0.06, 2), "loop": _healthy(), "rate": _late(200, 100)}
+    for why, records in slow.items():
+        reasons = _made(records, cpu=cpu, loop=0.06 if why == "loop" else 0.001).trusted.reasons
+        assert reasons
+        for reason in reasons:
+            assert ("something else on this machine takes the processor" in reason) == others
+            assert ("more workers" in reason) != others
+            assert not others or f"used {max(cpu, 10):.0f}% of a core at most" in reason
+
+
+def test_who_was_busy_itself_is_told_to_have_more_workers() -> None:
+    (reason,) = _made(_healthy(), cpu=95).trusted.reasons
+    assert "give the load test more workers" in reason
+
+
 def test_waiting_to_be_sent_again_is_no_lag() -> None:
     refused = Attempt(sent=1.0, ended=1.1, outcome=Outcome.QUOTA_429, status=429, retry_after=5)
     assert answered(0, 1.0, ttft=6.0, sent=6.1, attempts=[refused]).lag == 0.0
@@ -128,6 +147,21 @@ def test_one_that_was_killed_says_what_nobody_knows_of_it() -> None:
     made = _made(_healthy(), died=True)
     assert made.trusted.valid
     assert made.trusted.notes[0].startswith("the load test was killed: how its own processes did")
+
+
+def test_one_that_was_killed_is_not_judged_by_what_was_open_then() -> None:
+    """Six of ten were open, and have no record: nobody knows whether they were sent in time."""
+    plans = {"main": planned(number / 10 for number in range(1000))}
+    ended = [one for one in _healthy() if one.index % 10 < 4]
+
+    def made(died: bool) -> Summary:
+        return summarise(scenario(), data(ended, interrupted=died, died=died), plans)
+
+    killed, lived = made(died=True).trusted, made(died=False).trusted
+    assert killed.valid and killed.rate_percent == pytest.approx(40, abs=1)
+    assert "whether it sent them in time is not judged" in killed.notes[0]
+    (reason,) = lived.reasons
+    assert reason.startswith("only 40% of the requests that were due were sent in time")
 
 
 def test_where_no_process_told_how_it_did_nothing_is_believed() -> None:

@@ -128,6 +128,7 @@ def test_a_prometheus_that_fails_is_noted_and_no_alert_ends_for_it() -> None:
 
     watch = watched(play)
     assert watch.firings == [Firing("Down", 2, 7)]
+    assert watch.answered == 7 + EVERY
     (note,) = watch.notes
     assert "questions failed, the first: it answered 503" in note
 
@@ -146,4 +147,5 @@ def test_a_prometheus_that_is_not_there_costs_nothing_but_a_note() -> None:
 
     run(work())
     assert watches[0].firings == []
+    assert watches[0].answered == 0.0
     assert "questions failed, the first: Cannot connect to host" in watches[0].notes[0]

@@ -226,6 +226,30 @@ def test_the_process_that_carries_a_proxy_is_measured_too(tmp_path: Path) -> Non
     assert workers[1].sent == 0 and workers[1].cpu_percent > 0 and workers[1].loop_lags
 
 
+def test_denied_clients_that_keep_their_connections_do_not_get_in(tmp_path: Path) -> None:
+    with serving() as server:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            door = f"127.0.0.1:{free.getsockname()[1]}"
+        upstream = server.url.removeprefix("http://")
+        source = scenario(
+            tmp_path / "small.yaml",
+            fault_targets={"line": {"kind": "proxy", "listen": door, "upstream": upstream}},
+            # To the run's end.
+            faults=[{"at": 1, "do": "deny", "target": "line", "lasts": 60}],
+        )
+        done = ran("run", source, "--url", f"http://{door}", "--out", "run", cwd=tmp_path)
+    folder = Folder(tmp_path / "run")
+    (deny,) = folder.summary().faults
+    assert not deny.error, done.stderr
+    begun = [(record.began or 0.0, record) for record in folder.records()]
+    before = [record for at, record in begun if at < deny.at]
+    since = [record for at, record in begun if at > deny.at]
+    assert len(before) > 20 and sum(record.good for record in before) > 20
+    assert len(since) > 20 and {record.outcome for record in since} == {Outcome.CONNECT}
+    assert deny.lost >= len(since)
+    assert f"connect {folder.summary().overall.outcomes['connect']} (econnrefused" in done.stdout
+
+
 def test_ctrl_c_ends_a_selfcheck(tmp_path: Path) -> None:
     with started(tmp_path, "selfcheck", "--seconds", "60", out=False) as process:
         until(lambda: len(below(process.pid)) >= 2, process)
@@ -277,7 +301,7 @@ def test_two_runs_are_compared_and_the_worse_one_fails_the_gate(tmp_path: Path) 
         ran("run", source, "--url", server.url, "--out", "worse", cwd=tmp_path)
     worse = ran("compare", "a", "worse", "--gate", cwd=tmp_path)
     assert worse.returncode == 3
-    assert "worse" in worse.stdout
+    assert "GATE: FAILED: " in worse.stdout
     assert ran("compare", "a", "worse", cwd=tmp_path).returncode == 0
 
 
@@ -288,6 +312,9 @@ def test_runs_of_a_load_test_that_was_too_slow_are_not_compared(tmp_path: Path) 
     done = ran("compare", "run", "run", cwd=tmp_path)
     assert done.returncode == 1
     assert "run is INVALID" in done.stderr
+    gated = ran("compare", "run", "run", "--gate", cwd=tmp_path)
+    assert gated.returncode == 4
+    assert gated.stdout.startswith("GATE: UNRESOLVED: run is INVALID")
 
 
 def test_a_limit_is_found_where_the_server_has_one(tmp_path: Path) -> None:

@@ -285,34 +285,94 @@ def test_a_cut_takes_its_share_of_those_that_are_still_open(run: Run) -> None:
     run(work())
 
 
-def test_a_cut_of_nothing_is_none(run: Run) -> None:
+def test_a_cut_of_nothing_is_none_and_says_so(run: Run) -> None:
     async def work() -> None:
         async with proxied(echo) as proxy:
-            await proxy.make(fault(do="cut"))
+            with pytest.raises(UserError, match="no connection through x was open: nothing was"):
+                await proxy.make(fault(do="cut"))
             await ping(proxy)
 
     run(work())
 
 
+def test_a_time_for_a_cut_is_refused_beforehand(run: Run) -> None:
+    async def work() -> None:
+        proxy = between(1)
+        await proxy.check(fault(do="cut"))
+        # As the folder of a run has it, with all defaults.
+        await proxy.check(fault(**fault(do="cut").model_dump(exclude={"at", "target"})))
+        await proxy.check(fault(do="deny", lasts=3))
+        with pytest.raises(UserError, match="cut of x: it is over at once, leave out `lasts`"):
+            await proxy.check(fault(do="cut", lasts=3))
+
+    run(work())
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_denied_connections_are_refused_and_those_that_are_open_go_on(
+def test_who_is_denied_can_neither_connect_nor_ask_on_a_connection_that_was_kept(
     run: Run, cancelled: bool
 ) -> None:
     async def work() -> None:
         async with proxied(echo) as proxy:
+            before = sockets()
             reader, writer = await connect(proxy)
             await asked(reader, writer)
+            fresh, unused = await connect(proxy)
             lasts = 60 if cancelled else 0.3
             deny = asyncio.create_task(proxy.make(fault(do="deny", lasts=lasts)))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0)
             with pytest.raises(ConnectionRefusedError):
                 await connect(proxy)
-            await asked(reader, writer)
+            for kept, its in ((reader, writer), (fresh, unused)):
+                its.write(b"x")
+                with pytest.raises(ConnectionResetError):
+                    await kept.readexactly(1)
+                its.close()
+            # The server's side of it, too. The proxy does not listen.
+            await until(lambda: sockets() < before)
             if cancelled:
                 deny.cancel()
             await asyncio.gather(deny, return_exceptions=True)
             await ping(proxy)
-            writer.close()
+
+    run(work())
+
+
+def test_what_is_being_asked_or_answered_goes_on_while_others_are_denied(run: Run) -> None:
+    more = asyncio.Event()
+    begun = 0
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun
+        while await reader.read(1) == b"a":
+            begun += 1
+            await reader.readexactly(1)
+            writer.write(b"1")
+            await more.wait()
+            writer.write(b"2")
+
+    async def work() -> None:
+        async with proxied(answered) as proxy:
+            (asking, ask), (hearing, hear) = await connect(proxy), await connect(proxy)
+            hear.write(b"ab")
+            assert await hearing.readexactly(1) == b"1"
+            ask.write(b"a")
+            await until(lambda: begun == 2)
+            deny = asyncio.create_task(proxy.make(fault(do="deny", lasts=60)))
+            await asyncio.sleep(0)
+            ask.write(b"b")
+            assert await asking.readexactly(1) == b"1"
+            more.set()
+            assert await hearing.readexactly(1) == b"2"
+            assert await asking.readexactly(1) == b"2"
+            # And each of them for the last time.
+            for kept, its in ((asking, ask), (hearing, hear)):
+                its.write(b"ab")
+                with pytest.raises(ConnectionResetError):
+                    await kept.readexactly(1)
+                its.close()
+            deny.cancel()
+            await asyncio.gather(deny, return_exceptions=True)
 
     run(work())
 

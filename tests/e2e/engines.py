@@ -94,6 +94,33 @@ class Engine(Process):
         )
 
 
+@contextlib.contextmanager
+def stalled(engine: Engine) -> Iterator[None]:
+    """Its core stands still in the midst of work, as one whose card hangs; its server answers."""
+    until(lambda: _stopped_at_work(engine), 30)
+    try:
+        yield
+    finally:
+        signal_core(engine, signal.SIGCONT)
+
+
+def _stopped_at_work(engine: Engine) -> bool:
+    """Whether it could be stopped while requests run in it. What it says then stays so."""
+    signal_core(engine, signal.SIGSTOP)
+    time.sleep(0.2)  # for what it said last to be on its page
+    if engine.metric("vllm:num_requests_running"):
+        return True
+    signal_core(engine, signal.SIGCONT)
+    return False
+
+
+def signal_core(engine: Engine, number: signal.Signals) -> None:
+    """To the process that computes."""
+    for process in engine.core:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
 class Engines:
     """Some engines, the gateway in front of them, and its teams."""
 

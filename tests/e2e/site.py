@@ -5,7 +5,6 @@ that an alert which takes two minutes is there in two seconds.
 """
 
 import contextlib
-import os
 import re
 import signal
 import threading
@@ -21,7 +20,7 @@ from service.settings import DatabaseSettings, Settings
 from service.tenants.team import Team
 from tests.e2e import engines
 from tests.e2e.conftest import MODEL
-from tests.e2e.engines import Engine, Engines
+from tests.e2e.engines import Engine, Engines, signal_core
 from tests.e2e.traffic import Load
 from tests.integration.fleet import until
 from tests.observability.queries import RULES
@@ -134,9 +133,9 @@ def throttled(engine: Engine, share: float = 0.05, period: float = 0.4) -> Itera
 
     def toggle() -> None:
         while not done.is_set():
-            _signal(engine, signal.SIGSTOP)
+            signal_core(engine, signal.SIGSTOP)
             done.wait((1 - share) * period)
-            _signal(engine, signal.SIGCONT)
+            signal_core(engine, signal.SIGCONT)
             done.wait(share * period)
 
     thread = threading.Thread(target=toggle)
@@ -146,32 +145,6 @@ def throttled(engine: Engine, share: float = 0.05, period: float = 0.4) -> Itera
     finally:
         done.set()
         thread.join()
-
-
-@contextlib.contextmanager
-def stalled(engine: Engine) -> Iterator[None]:
-    """Its core stands still in the midst of work, as one whose card hangs; its server answers."""
-    until(lambda: _stopped_at_work(engine), 30)
-    try:
-        yield
-    finally:
-        _signal(engine, signal.SIGCONT)
-
-
-def _stopped_at_work(engine: Engine) -> bool:
-    """Whether it could be stopped while requests run in it. What it says then stays so."""
-    _signal(engine, signal.SIGSTOP)
-    time.sleep(0.2)  # for what it said last to be on its page
-    if engine.metric("vllm:num_requests_running"):
-        return True
-    _signal(engine, signal.SIGCONT)
-    return False
-
-
-def _signal(engine: Engine, number: signal.Signals) -> None:
-    for process in engine.core:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, number)
 
 
 @contextlib.contextmanager

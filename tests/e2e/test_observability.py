@@ -23,6 +23,7 @@ from deploy.observability.pages import needs
 from tests.e2e import loadtests
 from tests.e2e import site as sites
 from tests.e2e.conftest import MODEL
+from tests.e2e.engines import stalled
 from tests.e2e.pictures import draw
 from tests.e2e.site import SMALL, Site
 from tests.integration.fleet import until
@@ -223,7 +224,7 @@ def test_an_engine_that_stands_still(site: Site, report: Report) -> None:
     still = site.engines.engines[0]
     with site.load(clients=6) as load:
         load.more(10)
-        with sites.stalled(still):
+        with stalled(still):
             fired = site.pages("EngineStalled", sites.STALL + 20)
         report(f"fired after {fired:.1f} s, cleared after {site.clears('EngineStalled'):.1f}")
 

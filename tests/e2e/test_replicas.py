@@ -5,8 +5,8 @@ with few slots, where teams wait in line. `pytest -s` shows what was measured.
 """
 
 import asyncio
+import contextlib
 import itertools
-import os
 import random
 import signal
 import statistics
@@ -19,7 +19,7 @@ import pytest
 
 from service.ledger.record import Settlement
 from tests.e2e import engines
-from tests.e2e.engines import Engine, Engines
+from tests.e2e.engines import Engine, Engines, signal_core, stalled
 from tests.e2e.traffic import Load, Outcome, Place, ask, session
 from tests.integration.fleet import until
 
@@ -248,20 +248,15 @@ def test_an_engine_that_hangs_is_left_alone_until_it_goes_on(
 ) -> None:
     """If only its core hangs, its server goes on to say that all is well."""
     victim = stack.engines[1]
-    processes = list(victim.processes) if part == "all" else victim.core
-    assert processes
     with stack.load(WIDE, clients=8, tokens=80) as load:
         load.more(8)
         until_midway(stack, victim)
-        send(processes, signal.SIGSTOP)
-        try:
+        with stopped(victim) if part == "all" else stalled(victim):
             out = stack.until(victim, WIDE, *OUT, seconds=max(CHECKED_OUT, STALLED_OUT) + BUSY)
             said = stack.until(victim, WIDE, state, seconds=max(CHECKED_OUT, STALLED_OUT) + BUSY)
             reason = stack.replica(victim, WIDE)["reason"]
             left = until(lambda: not stack.replica(victim, WIDE)["in_flight"], RESPONSE + BUSY)
             load.more(8)
-        finally:
-            send(processes, signal.SIGCONT)
         back = stack.until(victim, WIDE, "up", seconds=BACK_IN + BUSY)
         load.more(8)
     check(stack, load, [victim], "engine_timeout")
@@ -276,9 +271,14 @@ def test_an_engine_that_hangs_is_left_alone_until_it_goes_on(
     until_used(stack, victim)
 
 
-def send(processes: Iterable[int], number: signal.Signals) -> None:
-    for process in processes:
-        os.kill(process, number)
+@contextlib.contextmanager
+def stopped(engine: Engine) -> Iterator[None]:
+    """All of it stands still, its server too."""
+    engine.signal_all(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        engine.signal_all(signal.SIGCONT)
 
 
 def test_an_engine_that_is_killed_costs_the_streams_that_it_had_begun(stack: Engines) -> None:
@@ -339,7 +339,7 @@ def test_an_engine_whose_core_dies_costs_the_streams_that_it_had_begun(stack: En
     with stack.load(WIDE, clients=8, tokens=80) as load:
         load.more(8)
         until_midway(stack, victim)
-        send(victim.core, signal.SIGKILL)
+        signal_core(victim, signal.SIGKILL)
         avoided = stack.until(victim, WIDE, *OUT, seconds=CHECKED_OUT + BUSY)
         load.more(24)
     report(

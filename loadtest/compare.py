@@ -188,7 +188,7 @@ def _time(time: _Time, pairs: Sequence[tuple[Record, Record]], least: float, see
         for first, second in pairs
         if _of(time, first) is not None and _of(time, second) is not None
     ]
-    if not rows:
+    if not rows and not any(_of(time, one) is not None for pair in pairs for one in pair):
         return _short(time.name, least, _NOBODY)
     due, before, after = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     block = bootstrap.blocks(due)

@@ -1,6 +1,5 @@
 """What a run of a scenario will not be able to say: told before it, not after ten minutes."""
 
-import random
 from collections.abc import Iterator
 from statistics import fmean
 from typing import Final
@@ -9,12 +8,9 @@ from loadtest.judgement import SURE
 from loadtest.plan import lengths
 from loadtest.scenario.arrivals import Closed, Constant, Gamma, Poisson, Ramp, Steps, Trace
 from loadtest.scenario.document import SLO, Scenario, Team
-from loadtest.scenario.lengths import Length
 from loadtest.scenario.workload import Workload
 from loadtest.statistics.evidence import Weighed
 
-# So many draws of a length give its mean.
-_DRAWS: Final = 2000
 # So many minutes of a limit are there at once, beside those that pass.
 _BURST: Final = 1.0
 
@@ -37,7 +33,7 @@ def due(scenario: Scenario, name: str) -> float | None:
     if begins is None or any(workload.tools for workload in team.workloads):
         return None
     weights = sum(workload.weight for workload in team.workloads)
-    turns = sum(one.weight * _mean(one.turns) for one in team.workloads) / weights
+    turns = sum(one.weight * fmean(lengths.usual(one.turns)) for one in team.workloads) / weights
     limits = team.expect.limits
     if team.expect.conforming or limits is None or limits.requests_per_minute is None:
         return begins * turns
@@ -116,7 +112,7 @@ def _unsteady(scenario: Scenario, team: Team) -> Iterator[str]:
 
 def _pauses(workload: Workload) -> float:
     """Of a conversation that is longer than nine in ten, s."""
-    turns = sorted(_drawn(workload.turns))
+    turns = sorted(lengths.usual(workload.turns))
     return (turns[len(turns) * 9 // 10] - 1) * workload.think
 
 
@@ -147,13 +143,3 @@ def _stepped(steps: Steps, start: float, stop: float, width: float) -> float:
         rate * max(min(stop, (place + 1) * width) - max(start, place * width), 0.0)
         for place, rate in enumerate(steps.rates)
     )
-
-
-def _mean(length: Length) -> float:
-    return fmean(_drawn(length))
-
-
-def _drawn(length: Length) -> list[int]:
-    # The same ones each time: what is said of a scenario is to be the same each time.
-    rng = random.Random(0)  # noqa: S311
-    return [lengths.draw(length, rng) for _ in range(_DRAWS)]

@@ -1,21 +1,15 @@
 """What a run of a scenario would send: told without sending anything."""
 
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Final
 
 from loadtest.client.conversation import is_single
 from loadtest.plan import lengths
 from loadtest.plan.arrival import Arrival
 from loadtest.plan.plan import TeamPlan, plan
 from loadtest.scenario.document import Scenario, Team
-from loadtest.scenario.lengths import Length
 from loadtest.scenario.workload import Workload
-
-# So many draws of a length give its mean.
-_DRAWS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +87,9 @@ def _of(arrival: Arrival, usual: Sent) -> Sent:
 
 def _of_workload(workload: Workload) -> Sent:
     """A conversation of it: turn k has k messages and the k-1 answers before it."""
-    rng = random.Random(0)  # noqa: S311 - what is said of a scenario is to be the same each time
-
-    def drawn(length: Length) -> list[int]:
-        return [lengths.draw(length, rng) for _ in range(_DRAWS)]
-
-    prompt, answer = fmean(drawn(workload.prompt)), fmean(drawn(workload.output))
+    prompt, answer = (fmean(lengths.usual(one)) for one in (workload.prompt, workload.output))
     prefix = workload.prefix.tokens if workload.prefix else 0
-    talks = drawn(workload.turns)
+    talks = lengths.usual(workload.turns)
     return Sent(
         fmean(talks),
         fmean(prefix * n + prompt * n * (n + 1) / 2 + answer * n * (n - 1) / 2 for n in talks),

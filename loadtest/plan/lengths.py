@@ -12,6 +12,8 @@ from loadtest.scenario.lengths import Empirical, Fixed, Length, LogNormal, Unifo
 _NORMAL: Final = NormalDist()
 # The normal distribution has no value for 0, which is drawn once in 2^53 times.
 _LEAST: Final = 2.0**-54
+# So many draws of a length give its mean.
+_USUAL: Final = 2000
 
 
 def draw(length: Length, rng: random.Random) -> int:
@@ -43,3 +45,9 @@ def _empirical(length: Empirical, share: float) -> int:
     sums = list(accumulate(length.weights))
     place = bisect_right(sums, share * sums[-1])
     return length.tokens[min(place, len(length.tokens) - 1)]
+
+
+def usual(length: Length) -> list[int]:
+    """Many of them, by which its mean and its tail are known: the same ones each time."""
+    rng = random.Random(0)  # noqa: S311
+    return [draw(length, rng) for _ in range(_USUAL)]

@@ -105,6 +105,14 @@ def test_a_measure_that_no_answer_has_holds_nobody_up() -> None:
     assert gate(found).verdict is Verdict.PASSED
 
 
+def test_a_run_that_stopped_to_stream_does_not_pass_the_gate() -> None:
+    streamed = [answered(number, number / 3, tokens=5) for number in range(1200)]
+    whole = [answered(number, number / 3, tokens=1) for number in range(1200)]
+    found = compare(streamed, whole, SAME, SAME)
+    assert _measure(found, "tpot_p50").reason != "no answer has it"
+    assert gate(found).verdict is not Verdict.PASSED
+
+
 def test_each_measure_sees_what_it_is_of() -> None:
     found = compare(_run(2), _run(3, pace=1.2), SAME, SAME)
     verdicts = _verdicts(found)

@@ -4,6 +4,9 @@ BIN := .venv/bin
 # What Python has compiled it keeps: an engine that is started again takes 29 CPU seconds and not 49.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Files of tests side by side: much of what they do is to wait.
+SIDE_BY_SIDE = --numprocesses=$(1) --dist=loadfile --no-loadscope-reorder
+
 .PHONY: help up test lint unit chart observability loadtest speed crosscheck images integration e2e cluster helm dashboards format pins clean
 
 help:
@@ -39,13 +42,13 @@ unit: dev
 	$(BIN)/python -m pytest -q tests/unit
 
 chart: dev
-	$(BIN)/python -m pytest -q tests/chart
+	$(BIN)/python -m pytest -q tests/chart $(call SIDE_BY_SIDE,2)
 
 observability: dev
-	$(BIN)/python -m pytest -q tests/observability
+	$(BIN)/python -m pytest -q tests/observability $(call SIDE_BY_SIDE,2)
 
 loadtest: dev
-	$(BIN)/python -m pytest -q tests/loadtest
+	$(BIN)/python -m pytest -q tests/loadtest $(call SIDE_BY_SIDE,2)
 
 # Not a part of `make test`: what others do on the machine meanwhile would be measured too.
 speed: dev
@@ -60,10 +63,11 @@ images: dev
 	$(BIN)/python -m pytest -q tests/images tests/airgap
 
 integration: dev
-	$(BIN)/python -m pytest -q tests/integration
+	$(BIN)/python -m pytest -q tests/integration $(call SIDE_BY_SIDE,3)
 
 e2e: dev
-	$(BIN)/python -m pytest -q tests/e2e
+	$(BIN)/python -m pytest -q tests/e2e -m "not alone" $(call SIDE_BY_SIDE,2)
+	$(BIN)/python -m pytest -q tests/e2e -m alone
 
 cluster: dev
 	$(BIN)/python -m tests.cluster

@@ -18,7 +18,7 @@ from service.tenants.team import Team
 from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
-MODEL = "gpt-oss-tiny"
+MODEL, TEAM = "gpt-oss-tiny", "tests"
 ENGINE_KEY = "engine-secret-of-the-tests-0123456789"
 ENGINE_START_SECONDS = 480
 
@@ -61,8 +61,8 @@ def weights() -> Path:
 def start(weights: Path, home: Path, **settings: str) -> Iterator[Stack]:
     """An engine and a gateway, with settings such as `GATEWAY__IDLE_TIMEOUT` of the latter."""
     office = Office.at(home)
-    office.add_team(Team("tests"))
-    _, token = office.add_key("tests")
+    office.add_team(Team(TEAM))
+    _, token = office.add_key(TEAM)
     engine, port, ops = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
     own = {"GPTOSS_STATE_DIR": str(home), "VLLM_API_KEY": ENGINE_KEY}
     addresses = {

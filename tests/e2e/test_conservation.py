@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.ledger.record import Settlement, UsageRecord
-from tests.e2e.conftest import MODEL, Stack
+from tests.e2e.conftest import MODEL, TEAM, Stack
 
 REQUESTS = 520
 AT_ONCE = 16
@@ -149,12 +149,12 @@ def charged(records: Iterable[UsageRecord]) -> Tokens:
     )
 
 
-def gateway_tokens(stack: Stack, name: str) -> Tokens:
+def gateway_tokens(stack: Stack, name: str, **labels: str) -> Tokens:
     page = httpx.get(f"{stack.ops_url}/metrics", timeout=10).text
     found: Counter[str] = Counter()
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
-            if sample.name == name:
+            if sample.name == name and labels.items() <= sample.labels.items():
                 found[sample.labels["kind"]] += int(sample.value)
     return Tokens(found["prompt"], found["completion"])
 
@@ -178,10 +178,15 @@ def quota(stack: Stack) -> dict[str, Any]:
     return team
 
 
+def ledger(stack: Stack) -> list[UsageRecord]:
+    """What the team was charged. Others' tests have teams of their own."""
+    return [record for record in stack.office.ledger() if record.team == TEAM]
+
+
 def new_records(stack: Stack, before: set[str], at_least: int) -> list[UsageRecord]:
     deadline = time.monotonic() + 30
     while True:
-        found = [record for record in stack.office.ledger() if record.id not in before]
+        found = [record for record in ledger(stack) if record.id not in before]
         if len(found) >= at_least or time.monotonic() > deadline:
             return found
         time.sleep(0.2)
@@ -194,8 +199,7 @@ def test_ledger_counters_and_engine_agree(stack: Stack, seed: int) -> None:
     cut_streams = [plan for plan in planned if plan.is_cut and plan.reports_throughout]
     unreported = [plan for plan in planned if plan.is_cut and not plan.reports_throughout]
     until_idle(stack)
-    ledger_before = stack.office.ledger()
-    known = {record.id for record in ledger_before}
+    known = {record.id for record in ledger(stack)}
 
     # 1. Nobody leaves: not one token is lost or invented.
     before = engine_tokens(stack)
@@ -231,18 +235,18 @@ def test_ledger_counters_and_engine_agree(stack: Stack, seed: int) -> None:
     assert kinds[Settlement.ESTIMATED] > 0
 
     # 4. All of it: ledger and counters are the same, and nothing is left reserved.
-    total = charged(stack.office.ledger())
+    total = charged(ledger(stack))
     team = quota(stack)
     assert team["tokens_per_day"]["used"] == total.prompt + total.completion
     assert team["tokens_per_month"]["used"] == total.prompt + total.completion
     assert team["tokens_per_day"]["reserved"] == 0
-    assert gateway_tokens(stack, "gptoss_gateway_tokens_total") == total
+    assert gateway_tokens(stack, "gptoss_gateway_tokens_total", team=TEAM) == total
 
 
 def test_several_choices_pay_for_their_prompt_once(stack: Stack) -> None:
     """vLLM computes and counts the prompt for each choice, reports it once, and so do we charge."""
     until_idle(stack)
-    known = {record.id for record in stack.office.ledger()}
+    known = {record.id for record in ledger(stack)}
     before = engine_tokens(stack)
     body = {"messages": [{"role": "user", "content": COUNT}], "max_tokens": 8, "n": 2}
     for stream in (False, True):

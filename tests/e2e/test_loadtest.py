@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.outcome import Outcome
@@ -25,6 +26,8 @@ from service.tenants.team import Team
 from tests.e2e.conftest import ENGINE_KEY, MODEL, Stack
 from tests.e2e.loadtests import Ran, run
 from tests.integration.fleet import until
+
+pytestmark = pytest.mark.alone
 
 # So many that the last answer, for which each tool waits alone, is no part of it.
 REQUESTS: Final = 200

@@ -388,9 +388,7 @@ async def _done(asked: Awaitable[object], possible: bool) -> bool:
     return True
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=25))
 def test_after_any_changes_the_followed_snapshot_is_the_fresh_one(
     url: str, steps: list[tuple[str, Any, Limits]]

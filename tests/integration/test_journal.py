@@ -208,7 +208,7 @@ deaths = ["die", "die-after-commit", "die-between-batches"]
 actions = st.sampled_from(["put", "put", "put", "end", *deaths, "start", "both"])
 
 
-@examples(max_examples=40, deadline=None)
+@examples(max_examples=40)
 @given(steps=st.lists(st.tuples(st.integers(0, 1), actions, st.integers(1, 9)), max_size=20))
 def test_no_record_is_lost_and_none_is_there_twice_whoever_dies_and_when(
     steps: list[tuple[int, str, int]],

@@ -73,7 +73,7 @@ written_twice = st.lists(
 )
 
 
-@examples(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(batches=st.lists(written_twice, max_size=4))
 def test_a_request_counts_once_and_its_own_settlement_replaces_an_expired_lease(
     url: str, batches: list[list[tuple[str, Settlement]]]

@@ -155,7 +155,7 @@ queries_by_hour = st.builds(
     UsageQuery, by_anything, st.none() | days | times, st.none() | days | times, **filters
 )
 folds = st.lists(st.integers(-7 * 24, 7 * 24).map(lambda hours: NOW + timedelta(hours=hours)))
-on_real_servers = examples(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+on_real_servers = examples(max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 async def check(

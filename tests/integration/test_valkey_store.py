@@ -103,7 +103,7 @@ steps = st.one_of(
 LEASE = 0.05
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(steps=st.lists(steps, min_size=5, max_size=40))
 def test_every_answer_is_that_of_the_specification_at_the_same_time(
     server: Redis, steps: list[tuple[Any, ...]]

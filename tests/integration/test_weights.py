@@ -677,9 +677,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENTS, max_size=8))
 def test_whatever_happens_no_wrong_file_is_accepted_and_it_heals(
     events: list[tuple[str, int | str | None]],

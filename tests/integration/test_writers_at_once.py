@@ -361,9 +361,7 @@ TEAMS = st.lists(
 )
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.lists(st.tuples(TEAMS, st.booleans()), max_size=4))
 def test_whatever_files_are_applied_the_last_one_is_what_is_so(
     url: str, files: list[tuple[list[Team], bool]]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.errors import UserError
@@ -174,7 +174,6 @@ KINDS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(KINDS, st.floats(0, 200), st.floats(0, 200), st.integers(0, 2**63 - 1))
 def test_times_are_in_order_and_within_the_teams_span(
     kind: OpenLoop, one: float, other: float, seed: int

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.plan import lengths
@@ -91,7 +91,6 @@ LENGTHS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.one_of(st.floats(0, 1, exclude_max=True), st.just(0.0), st.just(1 - 2**-53)))
 def test_no_number_that_can_be_drawn_leads_beyond_the_bounds(length: Length, share: float) -> None:
     tokens = lengths.draw(length, Given(share))
@@ -104,7 +103,6 @@ def test_no_number_that_can_be_drawn_leads_beyond_the_bounds(length: Length, sha
             assert tokens in length.tokens
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers())
 def test_each_length_takes_one_random_number(length: Length, seed: int) -> None:
     rng, other = random.Random(seed), random.Random(seed)

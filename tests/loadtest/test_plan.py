@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.plan import plan as planning
@@ -166,7 +166,6 @@ TEAMS = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(TEAMS, st.integers(1, 12), st.integers())
 def test_each_arrival_is_in_the_part_of_one_worker_and_parts_are_even_at_any_time(
     teams: dict[str, Any], workers: int, seed: int

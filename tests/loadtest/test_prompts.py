@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
@@ -128,20 +128,17 @@ def talk(seed: int, calls: int = 0, team_seed: int = 1, asked: Workload = RICH) 
     return turns
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1))
 def test_the_same_seed_gives_the_same_bytes(seed: int) -> None:
     assert talk(seed, 1) == talk(seed, 1)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
 def test_another_seed_gives_another_text(one: int, other: int) -> None:
     asked = workload(prompt=8)
     assert (first(asked, one).body == first(asked, other).body) == (one == other)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1), st.integers(1, 4))
 def test_what_the_user_says_does_not_depend_on_what_was_called(seed: int, calls: int) -> None:
     def user(turns: list[Turn]) -> list[Any]:
@@ -197,7 +194,6 @@ def test_a_traces_prompts_share_the_blocks_that_they_have_in_common() -> None:
     assert one[:1536] == traced(2000, (7, 8, 9), seed=99)[:1536]
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 4000),
     st.lists(st.integers(0, 2**64), max_size=9).map(tuple),

@@ -356,7 +356,7 @@ def answers(draw: st.DrawFn) -> Runs:
     return run
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     answers(),
     st.floats(0.01, 100),

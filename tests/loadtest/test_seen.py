@@ -259,7 +259,7 @@ OUTCOMES = st.sampled_from([Outcome.OK, Outcome.OK, FAILED, Outcome.CANCELLED, O
 RECORDS = st.builds(record, st.floats(0, 100), OUTCOMES, st.floats(0.01, 30), retry_after=st.none())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(RECORDS, max_size=80),
     st.lists(st.tuples(st.floats(0, 100), st.none() | st.floats(0, 30)), min_size=1, max_size=3),

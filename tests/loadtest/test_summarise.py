@@ -367,7 +367,7 @@ def test_it_goes_into_a_file_and_out_again(tmp_path: Path) -> None:
 OUTCOMES = st.sampled_from(list(Outcome))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(0, 120), OUTCOMES, st.floats(0, 5)), max_size=60),
     st.booleans(),

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.plan.words import Words
@@ -61,21 +61,18 @@ def test_prompts_of_a_hundred_thousand_tokens_are_made_in_no_time(
     assert count(text) == 100_000
 
 
-@settings(deadline=None)
 @given(SEED, SEED)
 def test_no_two_seeds_give_texts_that_begin_alike(one: int, other: int) -> None:
     alike = WORDS.text(one, 6) == WORDS.text(other, 6)
     assert alike == (one == other)
 
 
-@settings(deadline=None)
 @given(SEED)
 def test_a_text_begins_with_its_seed_in_words(seed: int) -> None:
     digits = [KNOWN.index(word) for word in WORDS.text(seed, 6).split(" ")]
     assert sum(digit * 2000**place for place, digit in enumerate(digits)) == seed
 
 
-@settings(deadline=None)
 @given(SEED, st.integers(1, 3000), st.integers(0, 3000))
 def test_a_short_text_begins_the_longer_one_of_its_seed(seed: int, few: int, more: int) -> None:
     text = WORDS.text(seed, few)

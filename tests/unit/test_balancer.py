@@ -148,7 +148,7 @@ class Traffic:
     size=st.integers(1, NEIGHBOURS),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(1, 50_000))),
 )
-@examples(max_examples=100, deadline=None)
+@examples(max_examples=100)
 def test_no_conversation_goes_where_more_than_the_bound_is(
     size: int, steps: list[tuple[bool, int, int]]
 ) -> None:
@@ -175,7 +175,7 @@ def test_nor_in_a_large_pool_that_all_ask_the_same() -> None:
     key=st.none() | st.sampled_from(KEYS[:5]),
     known=st.booleans(),
 )
-@examples(max_examples=150, deadline=None)
+@examples(max_examples=150)
 def test_what_cannot_take_it_never_gets_it_and_what_can_always_does(
     states: list[str], key: int | None, known: bool
 ) -> None:

@@ -56,7 +56,7 @@ def test_a_larger_canary_takes_what_it_needs_and_gives_nothing_back() -> None:
 
 
 @given(weights=WEIGHTS, key=st.integers(0, 2**64 - 1), factor=st.floats(1.1, 10))
-@examples(max_examples=100, deadline=None)
+@examples(max_examples=100)
 def test_a_pool_that_grows_takes_from_others_and_no_others_swap(
     weights: dict[str, float], key: int, factor: float
 ) -> None:

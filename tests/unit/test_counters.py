@@ -163,7 +163,7 @@ def _spent(known: list[_Known]) -> tuple[int, int]:
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=40)
 
 operations = st.lists(
     st.tuples(
@@ -177,7 +177,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(operations, st.integers(100, 400), st.integers(1, 20), st.booleans())
 def test_no_interval_admits_more_than_a_burst_and_what_refills_in_it(
     operations: list[tuple[int, int, int, int, int]], tpm: int, rpm: int, clock_goes_back: bool

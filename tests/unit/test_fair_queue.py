@@ -215,10 +215,10 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=40)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(tiers, st.integers(1, 3_000)), min_size=2, max_size=5),
     st.integers(1, 8),
@@ -356,7 +356,7 @@ def test_a_claim_that_is_put_back_is_before_all_that_came_later() -> None:
     assert (first.waited, second.waited) == (0.0, 2.0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from("xxxxxxabcd."), max_size=400), works, tiers)
 def test_a_flood_takes_no_room_of_a_team_that_is_under_its_share(
     arrivals: list[str], work: int, tier: Tier

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.quota.calendar import Windows, windows_at
@@ -225,7 +225,6 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None)  # it runs a clock
 @given(steps, st.integers(1, 60))
 def test_whatever_fails_when_all_that_was_used_is_charged_once_in_the_end(
     steps: list[str], used: int

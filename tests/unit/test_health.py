@@ -655,6 +655,4 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
-TestAnyHistory.settings = hypothesis_settings(
-    max_examples=200, stateful_step_count=40, deadline=None
-)
+TestAnyHistory.settings = hypothesis_settings(max_examples=200, stateful_step_count=40)

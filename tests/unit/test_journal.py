@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from service.ledger.journal import Journal
@@ -302,7 +301,6 @@ class Gateway:
 actions = st.sampled_from(["put", "put", "write", "write-and-die", "die", "start-and-die"])
 
 
-@examples(deadline=None)
 @given(steps=st.lists(st.tuples(st.integers(0, 1), actions, st.integers(0, 7)), max_size=40))
 def test_what_was_put_is_in_the_database_or_on_disk_whoever_dies_and_when(
     steps: list[tuple[int, str, int]],

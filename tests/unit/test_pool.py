@@ -164,7 +164,7 @@ events = st.lists(
 )
 
 
-@examples(max_examples=200, deadline=None)
+@examples(max_examples=200)
 @given(events=events)
 def test_places_never_exceed_the_slots_of_those_that_are_in(events: list[tuple[str, int]]) -> None:
     """Whatever begins, ends, fails, comes and goes: capacity is what is under way and what the

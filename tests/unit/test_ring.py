@@ -51,7 +51,7 @@ def test_the_order_in_which_members_became_known_does_not_matter() -> None:
 
 
 @given(before=numbers, after=numbers)
-@examples(max_examples=50, deadline=None)
+@examples(max_examples=50)
 def test_a_change_moves_no_key_but_those_of_the_members_that_changed(
     before: set[int], after: set[int]
 ) -> None:
@@ -74,7 +74,7 @@ def test_one_that_comes_takes_its_share_and_no_more() -> None:
 
 
 @given(there=numbers, key=st.integers(0, 2**64 - 1), most=st.integers(1, 10))
-@examples(max_examples=100, deadline=None)
+@examples(max_examples=100)
 def test_a_walk_meets_each_member_once(there: set[int], key: int, most: int) -> None:
     met = list(ring_of(there).walk(key, most))
     assert len(met) == len(set(met)) == min(most, len(there))

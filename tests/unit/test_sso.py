@@ -15,7 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
@@ -227,7 +227,6 @@ def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.dictionaries(st.sampled_from(["keys", "kty", "n", "e", "kid", "alg"]), values)
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | _objects(x)))
 def test_no_published_document_breaks_the_reader(document: object) -> None:
     assert signing_keys(document, ("RS256",)) == ()
@@ -349,7 +348,6 @@ def test_a_flood_of_bad_tokens_does_not_push_out_good_ones(
     assert verified == [good, *flood]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4))))
 def test_what_is_remembered_is_bounded_in_number_and_age(steps: list[tuple[int, int]]) -> None:
     clock = Clock()
@@ -479,7 +477,6 @@ def test_other_strings_cost_nothing(text: str) -> None:
     assert desk.fetches == 0
 
 
-@settings(deadline=None)
 @given(
     header=st.binary(max_size=50)
     | st.dictionaries(

@@ -201,9 +201,9 @@ class AnyOrderAtOnce(AnyOrder):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=40)
 TestAnyOrderAtOnce = AnyOrderAtOnce.TestCase
-TestAnyOrderAtOnce.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrderAtOnce.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_a_burst_gets_as_many_turns_as_there_are_places() -> None:

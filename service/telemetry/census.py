@@ -22,6 +22,8 @@ from service.tenants.team import Team
 log = logging.getLogger(__name__)
 
 _SECONDS = 10.0
+_AGAIN_SECONDS = 1.0
+"""After a store that did not answer in time: once late is not away."""
 _RESERVED = {Kind.DAY: "day_reserved", Kind.MONTH: "month_reserved"}
 
 
@@ -48,14 +50,15 @@ class Census:
     async def run(self) -> None:
         """Read again and again, until cancelled."""
         while True:
+            rest = _SECONDS
             try:
                 self._levels = await self._read()
             except StoreUnavailable:
-                self._levels = []  # nothing is better than what was
+                self._levels, rest = [], _AGAIN_SECONDS  # nothing is better than what was
             except Exception:
                 self._levels = []
                 log.exception("what teams have used is not known to the metrics")
-            await asyncio.sleep(_SECONDS)
+            await asyncio.sleep(rest)
 
     async def _read(self) -> list[tuple[str, Scope, Level]]:
         found = []

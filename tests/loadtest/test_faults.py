@@ -20,6 +20,7 @@ from loadtest.faults.target import Target
 from loadtest.faults.timeline import Timeline
 from loadtest.scenario.document import Scenario
 from loadtest.scenario.faults import Fault, ProxyTarget
+from tests.virtual_time import Virtual
 
 TEAM = {"arrivals": {"kind": "constant", "rate": 1}}
 
@@ -66,23 +67,6 @@ class Told:
         finally:
             self.making -= 1
             self.events.append((f"undo {fault.do}", self._clock()))
-
-
-class Virtual(asyncio.SelectorEventLoop):
-    """An event loop in which no time passes but what is waited for: no test waits itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]
-        if not ready and scheduled:
-            self.now = max(self.now, min(one._when for one in scheduled if not one._cancelled))
-        super()._run_once()  # type: ignore[misc]
 
 
 def play(

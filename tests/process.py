@@ -13,22 +13,34 @@ from pathlib import Path
 
 import httpx
 
+from tests import web
+
 GPTOSS = (sys.executable, "-m", "service.cli")
+
+_claims = contextlib.ExitStack()
 
 
 def free_port(in_a_row: int = 1) -> int:
     """A port that nobody uses now, and whose next ones are free as well.
 
     It is below those that the kernel gives to clients: an engine takes half a minute until it
-    listens, and no connection of anybody takes its port meanwhile.
+    listens, and no connection of anybody takes its port meanwhile. Whoever is given one keeps it
+    until the end of this process: also from tests that run beside it.
     """
     while True:
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+        with contextlib.ExitStack() as probes, contextlib.ExitStack() as claims:
             first = 20_000 + secrets.randbelow(12_000)
-            for offset in range(in_a_row):
-                probe = probes.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", first + offset))
-            return first
+            with contextlib.suppress(OSError):
+                for port in range(first, first + in_a_row):
+                    # A name on this machine: taken where the port is somebody else's.
+                    _bind(claims, socket.AF_UNIX, f"\0gptoss-test-port-{port}")
+                    _bind(probes, socket.AF_INET, ("127.0.0.1", port))
+                _claims.enter_context(claims.pop_all())
+                return first
+
+
+def _bind(stack: contextlib.ExitStack, family: int, address: str | tuple[str, int]) -> None:
+    stack.enter_context(socket.socket(family)).bind(address)
 
 
 def environment(home: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:
@@ -45,7 +57,7 @@ def environment(home: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(
-    argv: Sequence[str], env: Mapping[str, str], *, ready: str, log: Path, seconds: float = 30
+    argv: Sequence[str], env: Mapping[str, str], *, ready: str, log: Path, seconds: float = 120
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that answers 200 at the URL `ready`; ended by SIGTERM, or SIGKILL after 20 s."""
     with log.open("ab") as output:
@@ -77,7 +89,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, seco
         if process.poll() is not None:
             raise AssertionError(f"{process.args!r} ended with {process.returncode}:\n{tail(log)}")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url, timeout=2).status_code == 200:
+            if web.get(url, timeout=2).status_code == 200:
                 return
         time.sleep(0.05)
     raise AssertionError(f"{url} was not ready within {seconds} s:\n{tail(log)}")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 from openai import OpenAI
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service import settings
 from service.engine import tiny
 from service.tenants.team import Team
+from tests import web
 from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
@@ -42,7 +42,7 @@ class Stack:
 
     def engine_metric(self, name: str, **labels: str) -> float:
         """The sum of one of vLLM's own metrics."""
-        text = httpx.get(f"{self.engine_url}/metrics", timeout=10).text
+        text = web.get(f"{self.engine_url}/metrics", timeout=10).text
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.tenants.team import Team
+from tests import web
 from tests.e2e.conftest import ENGINE_KEY, ENGINE_START_SECONDS, MODEL
 from tests.e2e.traffic import Load, Place
 from tests.integration.fleet import Gateway, Process, until
@@ -85,7 +85,7 @@ class Engine(Process):
 
     def metric(self, name: str) -> int:
         """The sum of one of vLLM's counters."""
-        text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        text = web.get(f"{self.url}/metrics", timeout=30).text
         return sum(
             int(sample.value)
             for family in text_string_to_metric_families(text)
@@ -107,11 +107,19 @@ def stalled(engine: Engine) -> Iterator[None]:
 def _stopped_at_work(engine: Engine) -> bool:
     """Whether it could be stopped while requests run in it. What it says then stays so."""
     signal_core(engine, signal.SIGSTOP)
-    time.sleep(0.2)  # for what it said last to be on its page
-    if engine.metric("vllm:num_requests_running"):
+    before: tuple[int, int] | None = None
+    while (now := _work(engine)) != before:  # until what it said last is on its page
+        before = now
+        time.sleep(0.5)
+    if now[0]:
         return True
     signal_core(engine, signal.SIGCONT)
     return False
+
+
+def _work(engine: Engine) -> tuple[int, int]:
+    """Requests that run in it, and tokens that it has made."""
+    return engine.metric("vllm:num_requests_running"), engine.metric("vllm:generation_tokens_total")
 
 
 def signal_core(engine: Engine, number: signal.Signals) -> None:
@@ -156,12 +164,14 @@ class Engines:
         """Wait until the gateway sees it so. How long that took, s."""
         return until(lambda: self.replica(engine, pool)["state"] in states, seconds)
 
-    def answered_by(self) -> dict[str, str]:
-        """Which replica each request was sent to last, by the gateway's log."""
+    def log(self) -> dict[str, dict[str, Any]]:
+        """The gateway's line of each request, by its id."""
         lines = (json.loads(line) for line in self.gateway.log.read_text().splitlines() if line)
-        return {
-            line["request_id"]: line["replica"] for line in lines if line["message"] == "request"
-        }
+        return {line["request_id"]: line for line in lines if line["message"] == "request"}
+
+    def answered_by(self) -> dict[str, str]:
+        """Which replica each request was sent to last."""
+        return {request: line["replica"] for request, line in self.log().items()}
 
     def is_idle(self) -> bool:
         """Whether nothing is open, waits or is reserved, of any team."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import yaml
 
+from tests import web
 from tests.process import environment, free_port, running
 
 PROGRAM = shutil.which("prometheus")
@@ -110,7 +110,7 @@ class Prometheus:
         return [one["labels"] for series in found for one in series["exemplars"]]
 
     def _ask(self, what: str, **parameters: Any) -> Any:
-        answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=10)
+        answer = web.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=10)
         document = answer.json()
         assert document["status"] == "success", document
         return document["data"]

@@ -38,6 +38,11 @@ class Forked:
     ) -> None:
         self._process.communicate(timeout=60)
 
+    def said(self) -> str:
+        """What the one that runs has printed so far."""
+        path = self._scratch / "stdout"
+        return path.read_text() if path.exists() else ""
+
     def run(
         self, words: Sequence[str], env: Mapping[str, str], stdin: str
     ) -> subprocess.CompletedProcess[str]:
@@ -51,6 +56,7 @@ class Forked:
         self._process.stdin.flush()
         status = int(self._process.stdout.readline())
         out, error = (path.read_text() for path in paths[1:])
+        paths[1].unlink()
         return subprocess.CompletedProcess(list(words), status, out, error)
 
 

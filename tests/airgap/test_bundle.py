@@ -156,9 +156,10 @@ def test_an_interrupted_one_has_no_half_file_and_continues(
         assert command.stdin and command.stderr
         command.stdin.write(connected.rendered)
         command.stdin.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not waits.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
+        assert waits.exists()
         command.send_signal(sent)
         err = command.stderr.read()
     assert command.returncode == 130

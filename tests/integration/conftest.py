@@ -15,7 +15,7 @@ from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
 ENGINE_KEY = "engine-secret-of-the-tests-0123456789"
-IDLE_TIMEOUT = 1.0
+IDLE_TIMEOUT = 2.5
 MAX_BODY = 8 << 20
 
 
@@ -66,7 +66,7 @@ def gateway(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "GPTOSS_GATEWAY__IDLE_TIMEOUT": str(IDLE_TIMEOUT),
             "GPTOSS_GATEWAY__RESPONSE_TIMEOUT": str(IDLE_TIMEOUT),
             "GPTOSS_GATEWAY__CLIENT_TIMEOUT": str(IDLE_TIMEOUT),
-            "GPTOSS_GATEWAY__BODY_TIMEOUT": "1",
+            "GPTOSS_GATEWAY__BODY_TIMEOUT": "3",
             "GPTOSS_GATEWAY__MAX_BODY_BYTES": str(MAX_BODY),
         },
     )

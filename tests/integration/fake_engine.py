@@ -158,7 +158,7 @@ async def errs_at_once(connection: Connection) -> None:
 
 async def errs_midway(connection: Connection) -> None:
     await connection.send(STREAM_HEAD + chunk(connection.call.event()))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)  # else a gateway that is late reads both at once
     await connection.send(chunk(_DEAD) + chunk(DONE) + END)
 
 

@@ -138,7 +138,7 @@ def test_every_answer_that_a_client_got_before_the_end_is_in_the_ledger(embedded
         with client.stream("POST", CHAT, json=ask("forever", stream=True)) as cut:
             for thread in threads:
                 thread.start()
-            wait_for(lambda: len(answered) > 100)
+            wait_for(lambda: len(answered) > 100, 30)
             process.send_signal(signal.SIGTERM)
             cut.read()
         for thread in threads:

@@ -60,7 +60,7 @@ NOT_SERVED = set(
 @pytest.fixture(scope="module")
 def engine_fields() -> dict[str, set[str]]:
     result = subprocess.run(
-        [sys.executable, "-c", ASK_VLLM], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", ASK_VLLM], capture_output=True, text=True, timeout=600, check=True
     )
     fields = json.loads(result.stdout.splitlines()[-1])
     return {name: set(names) for name, names in fields.items()}

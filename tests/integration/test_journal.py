@@ -5,6 +5,7 @@ README states the bound: at most the requests that were open when it died are mi
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import signal
 import subprocess
@@ -362,8 +363,10 @@ def load(client: httpx.Client, answered: list[str]) -> Iterator[None]:
             httpx.Client(base_url=client.base_url, headers=client.headers, timeout=10) as own,
             contextlib.suppress(httpx.TransportError),
         ):
-            while True:
-                answered.extend(ask_for(own, 2))
+            for number in itertools.count():
+                answer = own.post(CHAT, json=ask("well", stream=bool(number % 2)))
+                assert answer.status_code == 200
+                answered.append(answer.headers["x-request-id"])
 
     threads = [threading.Thread(target=ask_on) for _ in range(CLIENTS)]
     for thread in threads:

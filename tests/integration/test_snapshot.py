@@ -185,7 +185,7 @@ def test_keys_stay_good_while_the_database_is_frozen(postgres: Postgres) -> None
             await seen(lambda: one.snapshot.authenticate(token))
             postgres.freeze()
             try:
-                await seen(lambda: one.failures, within=2 * REFRESH_SECONDS)
+                await seen(lambda: one.failures, within=30)
                 assert one.snapshot.authenticate(token)
                 assert one.keeper.age > REFRESH_SECONDS
             finally:

@@ -78,7 +78,7 @@ def test_sentinels_lead_to_the_new_master_when_the_old_one_is_lost(
                 end(watched.master)
                 with pytest.raises(StoreUnavailable):
                     await store.settle(Settled(one, 9))
-                await until(lambda: store.settle(Settled(one, 9)), seconds=20)
+                await until(lambda: store.settle(Settled(one, 9)), seconds=60)
                 found = await until(lambda: level(store, one))
                 assert (found.open, found.day_used) == (0, 9)
                 assert watched.replica.command("ROLE")[0] == "master"

@@ -635,7 +635,10 @@ def test_the_command_prints_the_folder_and_survives_ctrl_c(place: Place) -> None
     while not any("/cdn/" in path for path in place.hub.requests):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.2)
+    partial = place.cache.parent.rglob
+    while not any(path.stat().st_size for path in partial("*.incomplete")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     interrupted.send_signal(signal.SIGINT)
     out, err = interrupted.communicate(timeout=20)
     assert (interrupted.returncode, out) == (130, "")

@@ -30,6 +30,7 @@ from service.tenants.difference import TeamChange, difference
 from service.tenants.directory import Conflict, Directory
 from service.tenants.team import Team
 from tests.forked import Forked
+from tests.integration.fleet import until
 from tests.process import GPTOSS, environment
 from tests.servers.postgres import Postgres
 
@@ -140,13 +141,20 @@ def _changing(edit: Callable[[Team], Team], times: int = 1) -> Callable[[Directo
     return change
 
 
-def _while_another_writes(url: str, work: Callable[[], T]) -> T:
-    """What comes of `work`, begun while another lets team search have 7 tokens a minute."""
+def _while_another_writes(url: str, work: Callable[[], T], read: Callable[[], bool]) -> T:
+    """What comes of `work`, begun while another lets team search have 7 tokens a minute, which is
+    written once `work` has `read` what was before."""
     with ThreadPoolExecutor(1) as pool:
         with _being_changed(url, "search", _limited(tpm=7)):
             done: Future[T] = pool.submit(work)
-            time.sleep(PAUSE)
+            until(lambda: read() or done.done(), 60)
         return done.result()
+
+
+def _after_a_pause() -> Callable[[], bool]:
+    """Of one that reads as it writes: then it waits, or it comes later. Both end alike."""
+    end = time.monotonic() + PAUSE
+    return lambda: time.monotonic() > end
 
 
 def _shell(url: str, home: Path, forked: Forked, words: str, stdin: str = "") -> str:
@@ -176,7 +184,9 @@ def test_a_set_begun_during_another_change_keeps_both(
 ) -> None:
     _on(url, lambda directory: directory.create_team("alice", Team("search")))
     said = _while_another_writes(
-        url, lambda: _shell(url, tmp_path, forked, "team set search --rpm 900")
+        url,
+        lambda: _shell(url, tmp_path, forked, "team set search --rpm 900"),
+        _after_a_pause(),
     )
     assert said == "~ search: rpm none -> 900\n"
     after = _on(url, lambda directory: directory.team("search"))
@@ -185,7 +195,9 @@ def test_a_set_begun_during_another_change_keeps_both(
 
 def test_a_patch_begun_during_another_change_keeps_both(url: str) -> None:
     _on(url, lambda directory: directory.create_team("alice", Team("search")))
-    answer = _while_another_writes(url, lambda: _patch(url, {"limits": {"rpm": 900}}))
+    answer = _while_another_writes(
+        url, lambda: _patch(url, {"limits": {"rpm": 900}}), _after_a_pause()
+    )
     assert answer.status_code == 200
     assert (answer.json()["limits"]["rpm"], answer.json()["limits"]["tpm"]) == (900, 7)
     after = _on(url, lambda directory: directory.team("search"))
@@ -258,7 +270,9 @@ def test_a_file_does_not_undo_what_changed_since_it_was_shown(
     _on(url, lambda directory: directory.create_team("alice", Team("search")))
     file = "teams: [{name: ads}, {name: search, limits: {rpm: 900}}]"
     said = _while_another_writes(
-        url, lambda: _shell(url, tmp_path, forked, "team apply -f -", stdin=file)
+        url,
+        lambda: _shell(url, tmp_path, forked, "team apply -f -", stdin=file),
+        lambda: "~ search" in forked.said(),
     )
     assert said.endswith(
         "gptoss: someone changed team search meanwhile; nothing was applied: run it again\n"

@@ -318,7 +318,7 @@ def test_runs_of_a_load_test_that_was_too_slow_are_not_compared(tmp_path: Path) 
 
 
 def test_a_limit_is_found_where_the_server_has_one(tmp_path: Path) -> None:
-    """It takes one request in 50 ms: of 33 a second it takes 60 %."""
+    """It takes one request in 50 ms: of 50 a second it takes 40 %."""
     taken = [0.0]
 
     def limited(seen: Seen) -> Script:
@@ -329,8 +329,8 @@ def test_a_limit_is_found_where_the_server_has_one(tmp_path: Path) -> None:
         taken.append(seen.at)
         return plainly(seen)
 
-    source = scenario(tmp_path / "small.yaml", slo={"ttft": 100, "percent": 60})
-    options = ["--low", "10", "--high", "80", "--each", "2", "--longest", "1"]
+    source = scenario(tmp_path / "small.yaml", slo={"ttft": 100, "percent": 40})
+    options = ["--low", "10", "--high", "160", "--each", "2", "--longest", "1"]
     options += ["--resolution", "0.5"]
     with serving(limited) as server:
         done = ran(
@@ -338,7 +338,7 @@ def test_a_limit_is_found_where_the_server_has_one(tmp_path: Path) -> None:
         )
     found = json.loads((tmp_path / "f.json").read_text())
     assert found["passed"] and found["failed"], done.stdout + done.stderr
-    assert 10 <= found["passed"] < found["failed"] <= 80
+    assert 10 <= found["passed"] < found["failed"] <= 160
     assert f"highest rate that keeps it: {found['passed']:g} requests/s" in done.stdout
     # That it is for want of room, and not for a quota, is to be seen.
     refused = [

@@ -164,14 +164,17 @@ class Engines:
         """Wait until the gateway sees it so. How long that took, s."""
         return until(lambda: self.replica(engine, pool)["state"] in states, seconds)
 
-    def log(self) -> dict[str, dict[str, Any]]:
-        """The gateway's line of each request, by its id."""
-        lines = (json.loads(line) for line in self.gateway.log.read_text().splitlines() if line)
-        return {line["request_id"]: line for line in lines if line["message"] == "request"}
+    def lines(self, requests: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The gateway's log of these, by their ids. A line is written after the answer."""
+        wanted = set(requests)
+        until(lambda: wanted <= self._log().keys(), 30, "no line of a request")
+        log = self._log()
+        return {request: log[request] for request in wanted}
 
-    def answered_by(self) -> dict[str, str]:
-        """Which replica each request was sent to last."""
-        return {request: line["replica"] for request, line in self.log().items()}
+    def _log(self) -> dict[str, dict[str, Any]]:
+        whole, _, _ = self.gateway.log.read_text().rpartition("\n")
+        lines = (json.loads(line) for line in whole.splitlines() if line)
+        return {line["request_id"]: line for line in lines if line["message"] == "request"}
 
     def is_idle(self) -> bool:
         """Whether nothing is open, waits or is reserved, of any team."""

@@ -192,8 +192,7 @@ def flooded(stack: Engines, pool: str) -> tuple[Load, Load]:
 def waits(stack: Engines, load: Load) -> tuple[list[float], list[float]]:
     """How long its requests waited in line, and how long they had a slot then: by the gateway's
     log. In order."""
-    lines = stack.log()
-    ours = [lines[outcome.id] for outcome in load.outcomes]
+    ours = stack.lines(outcome.id for outcome in load.outcomes).values()
     return (
         sorted(line["queue_seconds"] for line in ours),
         sorted(line["seconds"] - line["queue_seconds"] for line in ours),
@@ -234,11 +233,12 @@ def test_a_team_that_floods_delays_another_by_one_release_of_a_slot_at_most(
 def check(stack: Engines, load: Load, at_fault: Iterable[Engine] = (), *codes: str) -> None:
     """A request fails only if a part of its answer was out, on an engine that is at fault, and it
     says so. None hangs."""
-    urls, by = {engine.url for engine in at_fault}, stack.answered_by()
+    urls = {engine.url for engine in at_fault}
     for outcome in load.failed:
         assert outcome.streamed and outcome.status == 200 and outcome.first, outcome
         assert outcome.code in codes and not outcome.broken, outcome
-        assert by[outcome.id] in urls, outcome
+    for line in stack.lines(outcome.id for outcome in load.failed).values():
+        assert line["replica"] in urls, line
     assert max(outcome.seconds for outcome in load.outcomes) < LONGEST
 
 

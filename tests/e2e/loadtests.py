@@ -22,7 +22,7 @@ DENIED: Final = 1.5
 STOPPED: Final = 4.0
 """For how long `pod_faults` lets pods stand still, s."""
 # The machine of the tests does much else, and its cores are the engines'.
-LENIENT: Final = {"lag_p99": 2, "loop_lag_p99": 2, "rate_percent": 50, "cpu_percent": 100}
+LENIENT: Final = {"lag_p99": 10, "loop_lag_p99": 10, "rate_percent": 50, "cpu_percent": 100}
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def faults(core: Path, door: str, behind: str, prometheus: str) -> dict[str, Any
     stop = {"at": 12, "do": "stop", "target": "core", "lasts": 12}
     # Late enough for the first to be seen to be over: that takes 15 s.
     deny = {"at": 42, "do": "deny", "target": "door", "lasts": DENIED}
-    # As many on however slow a machine, so that some are midway.
-    clients = {"kind": "closed", "clients": 12}
+    clients = {"kind": "closed", "clients": 12}  # as many on however slow a machine
     return steady(clients, seconds=60, output=120) | {
         "fault_targets": {
             "core": {"kind": "process", "pid_file": str(core)},

@@ -94,32 +94,6 @@ class Site:
         return until(lambda: not self.firing(name), seconds, f"{name} does not end")
 
     @contextlib.contextmanager
-    def busiest(self, file: Path) -> Iterator[None]:
-        """`file` has the number of the core, of both engines', that most requests are at now."""
-        done = threading.Event()
-
-        def in_flight(engine: Engine) -> int:
-            return int(self.engines.replica(engine, MODEL)["in_flight"])
-
-        def follow() -> None:
-            while True:
-                busy = max(self.engines.engines, key=in_flight)
-                new = file.with_suffix(".new")
-                new.write_text(f"{busy.core[0]}\n")
-                new.replace(file)
-                if done.wait(0.2):
-                    return
-
-        thread = threading.Thread(target=follow)
-        thread.start()
-        try:
-            until(file.exists)
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    @contextlib.contextmanager
     def slowed(self) -> Iterator[None]:
         """Both engines compute for a fraction of the time, as cards do that throttle."""
         with contextlib.ExitStack() as stack:

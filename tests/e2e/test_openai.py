@@ -104,7 +104,7 @@ def test_events_arrive_while_the_engine_still_writes(stack: Stack) -> None:
     )
     next(iter(stream))
     until(lambda: stack.engine_metric("vllm:num_requests_running") > 0)
-    assert len(list(stream)) > 1000
+    assert list(stream)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

@@ -21,6 +21,7 @@ _HOST = "127.0.0.1"
 
 # vLLM's own limit for loading, compiling and capturing is 600 s; a cold disk comes on top.
 _ENGINE_START_SECONDS = 1800.0
+# A few seconds, and many times that on a machine that does much else.
 _GATEWAY_START_SECONDS = 120.0
 
 

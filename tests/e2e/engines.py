@@ -166,15 +166,18 @@ class Engines:
 
     def lines(self, requests: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The gateway's log of these, by their ids. A line is written after the answer."""
-        wanted = set(requests)
-        until(lambda: wanted <= self._log().keys(), 30, "no line of a request")
-        log = self._log()
-        return {request: log[request] for request in wanted}
+        wanted, found = set(requests), dict[str, dict[str, Any]]()
 
-    def _log(self) -> dict[str, dict[str, Any]]:
-        whole, _, _ = self.gateway.log.read_text().rpartition("\n")
-        lines = (json.loads(line) for line in whole.splitlines() if line)
-        return {line["request_id"]: line for line in lines if line["message"] == "request"}
+        def are_there() -> bool:
+            whole, _, _ = self.gateway.log.read_text().rpartition("\n")
+            lines = (json.loads(line) for line in whole.splitlines() if line)
+            found.update(
+                {line["request_id"]: line for line in lines if line["message"] == "request"}
+            )
+            return wanted <= found.keys()
+
+        until(are_there, 30, "no line of a request")
+        return {request: found[request] for request in wanted}
 
     def is_idle(self) -> bool:
         """Whether nothing is open, waits or is reserved, of any team."""

@@ -20,7 +20,7 @@ from loadtest.faults.target import Target
 from loadtest.faults.timeline import Timeline
 from loadtest.scenario.document import Scenario
 from loadtest.scenario.faults import Fault, ProxyTarget
-from tests.virtual_time import Virtual
+from tests import virtual_time
 
 TEAM = {"arrivals": {"kind": "constant", "rate": 1}}
 
@@ -97,8 +97,7 @@ def play(
                 if crash:
                     raise ZeroDivisionError
 
-    with asyncio.Runner(loop_factory=Virtual) as runner:
-        runner.run(work())
+    virtual_time.run(work())
     return lines[0].made, told
 
 

@@ -1,7 +1,6 @@
 """What teams have used is known to the metrics as long as the store answers."""
 
 import asyncio
-from collections.abc import Awaitable
 
 from service.quota.calendar import Windows
 from service.quota.limits import Limits
@@ -9,7 +8,7 @@ from service.quota.reservation import Level, Scope
 from service.quota.store import StoreUnavailable
 from service.telemetry.census import Census
 from service.tenants.team import Team
-from tests.virtual_time import Virtual
+from tests.virtual_time import run
 
 TEAM = Team("search", limits=Limits(rpm=60))
 LEVEL = Level(7, 0, 0, 0, 0, 0, 0)
@@ -28,15 +27,8 @@ def census(answers: list[Level | Exception]) -> Census:
 
 
 def used(one: Census) -> list[float]:
-    return [sample.value for family in one.series() for sample in family.samples][1:2]
-
-
-def run(work: Awaitable[None]) -> None:
-    async def whole() -> None:
-        await work
-
-    with asyncio.Runner(loop_factory=Virtual) as runner:
-        runner.run(whole())
+    samples = [sample for family in one.series() for sample in family.samples]
+    return [sample.value for sample in samples if sample.name.endswith("quota_used")]
 
 
 def test_a_store_that_was_late_once_is_asked_again_soon() -> None:

@@ -22,7 +22,7 @@ from service.quota.reservation import Level, Outcome, Reservation, Scope, Settle
 from service.quota.settler import Settler
 from service.quota.store import Beat, StoreFailed, StoreSlow, StoreUnavailable, Used
 from service.settings import OnStoreLoss, QuotaSettings
-from tests.virtual_time import Virtual
+from tests import virtual_time
 
 WINDOWS = windows_at(datetime(2026, 8, 22, 12, tzinfo=UTC), "UTC")
 LEASE = 60.0
@@ -450,8 +450,7 @@ def test_a_store_20_ms_away_takes_a_thousand_settlements_a_second() -> None:
         working.cancel()
         return left
 
-    with asyncio.Runner(loop_factory=Virtual) as runner:
-        assert runner.run(run()) == 0
+    assert virtual_time.run(run()) == 0
 
 
 DAY, MONTH = WINDOWS.day.label, WINDOWS.month.label

@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import uvloop
 
 from service.address import parse
 from service.routing.discovery import MOST_ORIGINS, Discovery
+from tests.integration.followed import SECONDS, Followed, followed, happens, run
 from tests.servers.dns import DNS, Behaviour
 
 NAME = "engines.serving.test"
@@ -26,34 +26,7 @@ ONE, TWO, THREE = (f"http://10.0.0.{number}:8000" for number in (1, 2, 3))
 INTERVAL = 0.01
 # For one question that nobody answers. Where all are, a pause of this process is no failure.
 TIMEOUT = 0.3
-_SECONDS = 20.0
-
 ROUNDS = 3
-
-
-class Followed:
-    """A discovery that runs, and what it has reported."""
-
-    def __init__(self, discovery: Discovery) -> None:
-        self.discovery = discovery
-        self.reports: list[frozenset[str]] = []
-
-    async def reports_are(self, *expected: set[str]) -> None:
-        """Wait for so many, and compare."""
-        await happens(lambda: len(self.reports) >= len(expected), f"reports: {self.reports}")
-        assert self.reports == [frozenset(one) for one in expected]
-
-    async def failed(self, rounds: int = ROUNDS) -> None:
-        """Wait until so many more rounds have failed."""
-        until = self.discovery.failures + rounds
-        await happens(lambda: self.discovery.failures >= until, "rounds fail")
-
-
-async def happens(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {_SECONDS} s: {what}"
-        await asyncio.sleep(0.002)
 
 
 async def rounds(server: DNS, kind: str = "AAAA", number: int = ROUNDS) -> None:
@@ -66,24 +39,12 @@ async def rounds(server: DNS, kind: str = "AAAA", number: int = ROUNDS) -> None:
 async def following(url: str, server: DNS, **options: Any) -> AsyncIterator[Followed]:
     defaults: dict[str, Any] = {
         "interval": INTERVAL,
-        "timeout": _SECONDS,
+        "timeout": SECONDS,
         "resolv_conf": os.devnull,
     }
     options = defaults | options
-    followed = Followed(Discovery(parse(url), nameserver=server.address, **options))
-    task = asyncio.create_task(followed.discovery.watch(followed.reports.append))
-    try:
-        yield followed
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """In the event loop that the gateway has."""
-    uvloop.run(main)
+    async with followed(Discovery(parse(url), nameserver=server.address, **options)) as one:
+        yield one
 
 
 @pytest.fixture
@@ -452,19 +413,13 @@ def test_a_failure_in_a_search_domain_ends_the_search(server: DNS, resolv_conf: 
 def test_a_wrong_resolv_conf_is_a_failure_until_it_is_mended(server: DNS, tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "resolv.conf"
-        followed = Discovery(parse(URL), interval=INTERVAL, timeout=TIMEOUT, resolv_conf=str(path))
-        task = asyncio.create_task(followed.watch(lambda _: None))
-        try:
+        discovery = Discovery(parse(URL), interval=INTERVAL, timeout=TIMEOUT, resolv_conf=str(path))
+        async with followed(discovery) as one:
             for content in (None, "nameserver localhost\n", "nameserver\n", "search a..b\n"):
                 if content is not None:
                     path.write_text(content)
-                until = followed.failures + 2
-                await happens(lambda until=until: followed.failures >= until, "rounds fail")  # type: ignore[misc]
-            assert followed.last_error
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+                await one.failed(2)
+            assert discovery.last_error
 
     run(main())
 

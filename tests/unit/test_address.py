@@ -22,6 +22,13 @@ LABEL = "a" * 63
         ("dns+http://xn--bcher-kva.de:1", Address(Kind.DNS, "http", "xn--bcher-kva.de", 1)),
         ("srv+http://_http._tcp.a.b", Address(Kind.SRV, "http", "_http._tcp.a.b", None)),
         (f"dns+http://{'.'.join([LABEL] * 3)}.{'a' * 61}.:8000", None),
+        ("sd+http://head:8110/pools/h100", Address(Kind.SD, "http", "head", 8110, "/pools/h100")),
+        ("SD+HTTPS://Head.corp/Pools/", Address(Kind.SD, "https", "head.corp", None, "/Pools/")),
+        ("sd+http://[FD00::0:7]:1/", Address(Kind.SD, "http", "fd00::7", 1, "/")),
+        (
+            "sd+http://10.0.0.1/a:b=%2F,..c",
+            Address(Kind.SD, "http", "10.0.0.1", None, "/a:b=%2F,..c"),
+        ),
     ],
 )
 def test_a_url_is_read(url: str, address: Address | None) -> None:
@@ -34,8 +41,16 @@ def test_an_origin_is_a_url() -> None:
     found = parse("dns+http://engines:8000")
     assert found.origin("10.0.0.7", 8000) == "http://10.0.0.7:8000"
     assert found.origin("fd00::7", 8000) == "http://[fd00::7]:8000"
+    assert parse("sd+https://head/x").origin("10.0.0.7", 8000) == "http://10.0.0.7:8000"
     assert str(parse("http://[fd00::7]:8000")) == "http://[fd00::7]:8000"
     assert str(parse("https://engine.corp")) == "https://engine.corp"
+
+
+def test_a_page_is_asked_for_at_what_stands_behind_sd() -> None:
+    url = "https://head.corp:8110/pools/h100"
+    page = parse(f"sd+{url}")
+    assert page.url == url
+    assert str(page) == f"sd+{url}"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +136,31 @@ def test_an_origin_is_a_url() -> None:
         ("srv+http://_._tcp.hunter2", "_service._proto"),
         ("srv+http://_http._tcp..hunter2", "is empty"),
         ("dns+http://_http._tcp.hunter2:80", "srv+http://"),
+        # Pages.
+        ("sd://hunter2/x", "write http://host:port"),
+        ("sd+dns+http://hunter2/x", "write http://host:port"),
+        ("sd+ftp://hunter2/x", "write http://host:port"),
+        ("sd+http://hunter2", "the path of the page is missing"),
+        ("sd+http://hunter2:80", "the path of the page is missing"),
+        ("sd+http://host/hunter2?x=y", "remove query and fragment"),
+        ("sd+http://host/hunter2#x", "remove query and fragment"),
+        ("sd+http://host\\hunter2", "remove query and fragment"),
+        ("sd+http://host?hunter2", "remove query and fragment"),
+        ("sd+http://user:hunter2@host/x", "user or password"),
+        ("sd+http://host/hunter2@x", "user or password"),
+        ("sd+http://host/hunter2 x", "white space"),
+        ("sd+http://host/hunter2\n", "white space"),
+        ("sd+http://host/hunter2/\u00fc", "xn--"),
+        ("sd+http://host/hunter2/../x", "a path is letters"),
+        ("sd+http://host/hunter2/.", "a path is letters"),
+        ("sd+http://host/hunter2/%zz", "a path is letters"),
+        ("sd+http://host/${HUNTER2}", "a path is letters"),
+        ("sd+http://host:0/hunter2", "1 to 65535"),
+        ("sd+http://host:/hunter2", "write http://host:port"),
+        ("sd+http:///hunter2", "is empty"),
+        ("sd+http://10.0.0/hunter2", "no IPv4 address"),
+        ("sd+http://[::1/hunter2", "write http://host:port"),
+        ("sd+http://[::1]x/hunter2", "write http://host:port"),
     ],
 )
 def test_a_malformed_url_is_one_line_that_says_what_to_write(url: str, said: str) -> None:
@@ -134,6 +174,7 @@ def test_a_malformed_url_is_one_line_that_says_what_to_write(url: str, said: str
 @given(
     st.text(max_size=40)
     | st.from_regex(r"(dns\+|srv\+)?https?://[\[\]._a-z0-9:-]{0,20}", fullmatch=True)
+    | st.from_regex(r"sd\+https?://[a-z0-9:-]{0,9}/[.%_a-zA-Z0-9:/-]{0,20}", fullmatch=True)
 )
 @example("http://[::%1]:80")
 @example("http://[::ffff:1.2.3.4]:80")
@@ -161,7 +202,17 @@ def test_a_name_server_is_read(text: str, server: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "localhost:53", "10.0.0.10:", "10.0.0.10:0", "fd00::a", "dns://10.0.0.10", ":53"]
+    "text",
+    [
+        "",
+        "localhost:53",
+        "10.0.0.10:",
+        "10.0.0.10:0",
+        "fd00::a",
+        "dns://10.0.0.10",
+        ":53",
+        "10.0.0.10:53/",
+    ],
 )
 def test_a_malformed_name_server_is_one_line(text: str) -> None:
     with pytest.raises(ValueError) as caught:

@@ -75,12 +75,13 @@ def _strong(name: str, secret: SecretStr) -> None:
 
 
 class UpstreamSettings(Section):
-    """Replicas of one model: one by its address, or all that a DNS name has."""
+    """Replicas of one model: one by its address, or all that a DNS name or a page has."""
 
     model: str = Field(min_length=1, description="the name under which the engine serves it")
     url: str = Field(
         description="http://host:port of the engine, dns+http://name:port for every address of a"
-        " name, srv+http://_service._tcp.name for every target of a service"
+        " name, srv+http://_service._tcp.name for every target of a service, sd+http://host:port/path"
+        " (or sd+https) for every target of a page in Prometheus' HTTP service discovery format"
     )
     pool: str = Field("", description="its pool; empty: the one that is called as the model")
     slots: int = Field(
@@ -225,7 +226,7 @@ class QueueSettings(Section):
 class RoutingSettings(Section):
     """Which replica a request goes to, and when."""
 
-    interval: Seconds = Field(5, description="between two resolutions of a DNS name, s")
+    interval: Seconds = Field(5, description="between two looks at a DNS name or a page, s")
     nameserver: str = Field(
         "", description="address:port of the DNS server; empty: those of the system"
     )

@@ -2,20 +2,23 @@
 
 A replica that is wrongly kept costs a health check; one that is wrongly dropped costs capacity,
 and all of them an outage. So
-- a failure of the DNS changes nothing, however long it lasts;
+- a failure of the DNS, or of the page, changes nothing, however long it lasts;
 - *there are none* is believed once it was said three times in a row: a name server that has just
   started says it too, before it has read its records;
 - that some are gone is believed at once: open streams on them go on anyway. Only addresses of an
-  IP version of which the question failed are kept.
+  IP version of which the question failed are kept, and all while a page has a target that cannot
+  be read.
 """
 
 import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import Protocol
 
 from service.address import Address, Kind
 from service.routing.resolver import QUESTION_SECONDS, RESOLV_CONF, Resolution, Resolver
+from service.routing.sd_page import SDPage
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +27,22 @@ _NONE_BELIEVED = 3
 _JITTER = 0.1
 
 
+class Source(Protocol):
+    """What is asked where replicas are, and what a person is told of it."""
+
+    check: str
+    """What to look at while it fails."""
+    none: str
+    """What it says where there are none."""
+
+    async def resolve(self) -> Resolution:
+        """Ask, once. Raises nothing."""
+
+
 class Discovery:
     """Where the replicas of `address` are. `interval` is between two rounds, in seconds.
 
-    `nameserver`, `timeout` and `resolv_conf` are those of `Resolver`.
+    `nameserver`, `timeout` and `resolv_conf` are those of `Resolver`; `timeout` is also a page's.
     """
 
     def __init__(
@@ -47,7 +62,11 @@ class Discovery:
         self.last_error = ""
         """What is wrong at present, for display."""
         self._interval = interval
-        self._resolver = Resolver(address, nameserver, timeout=timeout, resolv_conf=resolv_conf)
+        self._source: Source = (
+            SDPage(address.url, timeout=timeout)
+            if address.kind is Kind.SD
+            else Resolver(address, nameserver, timeout=timeout, resolv_conf=resolv_conf)
+        )
         self._nones = 0
         self._failing = False
         self._crowded = False
@@ -61,7 +80,7 @@ class Discovery:
             self._learn(frozenset({str(self.address)}), changed)
             await asyncio.Event().wait()
         while True:
-            self._learn(self._believed(await self._resolver.resolve()), changed)
+            self._learn(self._believed(await self._source.resolve()), changed)
             await asyncio.sleep(self._interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
 
     def _learn(self, origins: frozenset[str], changed: Callable[[frozenset[str]], None]) -> None:
@@ -90,10 +109,9 @@ class Discovery:
             return self.origins
         if self._nones == _NONE_BELIEVED:
             self._note_answer()
-            self.last_error = f"{self.address.host} has no address"
+            self.last_error = f"{self.address}: {self._source.none}"
             log.warning(
-                "%s: the DNS has no address: no replica is ready, or the name is wrong",
-                self.address,
+                "%s: %s: no replica is ready, or the URL is wrong", self.address, self._source.none
             )
         return frozenset()
 
@@ -102,17 +120,17 @@ class Discovery:
         self.last_error = error
         if not self._failing:
             log.warning(
-                "questions about %s fail; the replicas known from it stay (%d). See that the name"
-                " server answers, and that its port can be reached by UDP and TCP: %s",
+                "questions about %s fail; the replicas known from it stay (%d). %s: %s",
                 self.address,
                 len(self.origins),
+                self._source.check,
                 error,
             )
         self._failing = True
 
     def _note_answer(self) -> None:
         if self._failing:
-            log.warning("%s is resolved again", self.address)
+            log.warning("questions about %s are answered again", self.address)
         self._failing = False
         self.last_error = ""
 
@@ -120,7 +138,7 @@ class Discovery:
         crowded = len(origins) > MOST_ORIGINS
         if crowded and not self._crowded:
             log.warning(
-                "%s has %d addresses, of which %d are used: spread them over more upstreams",
+                "%s has %d replicas, of which %d are used: spread them over more upstreams",
                 self.address,
                 len(origins),
                 MOST_ORIGINS,

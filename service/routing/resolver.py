@@ -28,7 +28,7 @@ import dns.rdtypes.IN.SRV
 import dns.resolver
 from dns.rdatatype import AAAA, SRV, A, RdataType
 
-from service.address import Address, Kind, parse_nameserver
+from service.address import Address, Kind, can_be_reached, parse_nameserver
 
 RESOLV_CONF = "/etc/resolv.conf"
 QUESTION_SECONDS = 2.0
@@ -77,6 +77,9 @@ class Resolver:
     count all the same. `timeout` is for one server to answer one question, in seconds.
     """
 
+    check = "See that the name server answers, and that its port can be reached by UDP and TCP"
+    none = "the DNS has no address"
+
     def __init__(
         self,
         address: Address,
@@ -102,9 +105,9 @@ class Resolver:
             async with asyncio.timeout(_ROUND_SECONDS):
                 return await self._first(names, look)
         except TimeoutError:
-            return _failure(f"not all questions were answered within {_ROUND_SECONDS:.0f} s")
+            return failure(f"not all questions were answered within {_ROUND_SECONDS:.0f} s")
         except (dns.exception.DNSException, OSError, ValueError) as error:
-            return _failure(_line(error))
+            return failure(one_line(error))
 
     async def _first(self, names: Iterable[dns.name.Name], look: "_Questions") -> Resolution:
         """What is found under the first name that exists, or of which that cannot be known."""
@@ -172,7 +175,7 @@ class _Questions:
         """The targets of a name's SRV records."""
         reply = await self._ask(name, SRV)
         if reply.error:
-            return _Found(reply.exists, _failure(reply.error))
+            return _Found(reply.exists, failure(reply.error))
         ports: dict[dns.name.Name, set[int]] = defaultdict(set)
         for record in reply.records:
             assert isinstance(record, dns.rdtypes.IN.SRV.SRV), "that was asked for"
@@ -197,15 +200,13 @@ class _Questions:
             except dns.resolver.NXDOMAIN:
                 return _Reply(exists=False)
             except (dns.exception.DNSException, OSError) as error:
-                return _Reply(error=f"{kind.name} of {name}: {_line(error)}")
+                return _Reply(error=f"{kind.name} of {name}: {one_line(error)}")
         return _Reply(records=tuple(answer.rrset or ()), additional=_additional(answer.response))
 
     def _origins(self, addresses: Iterable[str], ports: Iterable[int]) -> frozenset[str]:
-        found = {ip_address(text) for text in addresses}
-        # 0.0.0.0 is how a filtering server says "blocked"; to connect to it is to connect to
-        # ourselves.
-        usable = [one for one in found if not (one.is_unspecified or one.is_multicast)]
-        return frozenset(self._address.origin(str(one), port) for one in usable for port in ports)
+        found = {str(ip_address(text)) for text in addresses}
+        usable = [one for one in found if can_be_reached(one)]
+        return frozenset(self._address.origin(one, port) for one in usable for port in ports)
 
 
 def _additional(response: dns.message.Message) -> Mapping[dns.name.Name, tuple[str, ...]]:
@@ -229,8 +230,9 @@ def _together(parts: Iterable[Resolution]) -> Resolution:
     )
 
 
-def _failure(error: str) -> Resolution:
-    return Resolution(unsure=frozenset(_VERSIONS), error=error)
+def failure(error: str, origins: frozenset[str] = frozenset()) -> Resolution:
+    """Nothing is known but that there are these."""
+    return Resolution(origins, frozenset(_VERSIONS), error)
 
 
 def _joined(name: dns.name.Name, suffix: dns.name.Name) -> dns.name.Name | None:
@@ -240,5 +242,6 @@ def _joined(name: dns.name.Name, suffix: dns.name.Name) -> dns.name.Name | None:
         return None
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error says, or else what it is."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""All pools of the gateway, kept as the settings and the DNS say, while it runs."""
+"""All pools of the gateway, kept as the settings, the DNS and pages say, while it runs."""
 
 import asyncio
 import logging

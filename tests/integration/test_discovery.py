@@ -151,7 +151,7 @@ def test_a_failure_changes_nothing_and_is_over_when_it_is_over(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     said = [record.getMessage() for record in caplog.records]
     assert all(url in began and "stay (" in began for began in said[::2])
-    assert all("is resolved again" in ended for ended in said[1::2])
+    assert all("are answered again" in ended for ended in said[1::2])
     assert "stay (2)" in said[0] and len(said) > 1
 
 
@@ -223,7 +223,7 @@ def test_four_thousand_replicas_are_taken_the_same_each_time(
 
     run(main())
     (record,) = caplog.records
-    assert "4600 addresses, of which 4096" in record.getMessage()
+    assert "4600 replicas, of which 4096" in record.getMessage()
 
 
 @pytest.mark.parametrize("how", [Behaviour.NXDOMAIN, Behaviour.NODATA])

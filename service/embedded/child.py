@@ -1,7 +1,6 @@
 """A process of the stack: started, waited for, and ended with all that it started."""
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from service.embedded.leash import leashed
 from service.errors import UserError
 
 Waiting = Callable[[float, str], None]
@@ -20,31 +20,42 @@ Waiting = Callable[[float, str], None]
 _POLL_SECONDS = 0.1
 _SAY_SECONDS = 5.0
 _PROBE_SECONDS = 2.0
-_PR_SET_PDEATHSIG = 1
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-_libc = ctypes.CDLL(None)
 
 
 class Child:
     """One child process, in a process group of its own.
 
     Ctrl-C in the terminal does not reach it: the stack ends its parts in order. The kernel sends it
-    SIGTERM should this process die without a chance to.
+    SIGTERM should this process die without a chance to; `between` is for one whose children are
+    killed with it (`leash`).
     """
 
-    def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        between: bool = False,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as output, _uninterrupted():
             self._process = subprocess.Popen(
-                argv,
+                leashed(argv, between=between),
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=end_with_parent,  # noqa: PLW1509  # no thread runs yet
             )
+
+    @property
+    def process(self) -> int:
+        """Its number, which is that of its process group, too."""
+        return self._process.pid
 
     @property
     def status(self) -> int | None:
@@ -118,9 +129,3 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_with_parent() -> None:
-    """In a child, before it becomes its program: the kernel ends it with its parent."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)  # what is blocked is inherited

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.embedded.child import end_with_parent
+from service.embedded.leash import leashed
 from service.errors import UserError
 from service.grace import Grace
 from service.settings import Settings
@@ -36,10 +36,9 @@ class _Place:
     def start(self) -> None:
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "gateway"],
+            leashed([sys.executable, "-m", "service.cli", "gateway"]),
             env=os.environ | self.env,
             stdin=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,  # noqa: PLW1509  # no thread runs yet
         )
 
     @property

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from service import settings
 from service.cli.weights import drawn
 from service.engine import hardware, launcher, tiny
 from service.engine import weights as published_weights
+from service.errors import UserError
 from service.grace import Grace, check
 from service.models import Model
 from service.models import find as find_model
@@ -50,6 +52,13 @@ def engine(
     expert_parallel: Annotated[
         bool, typer.Option("--expert-parallel", help="whole experts per card; slower as measured")
     ] = False,
+    executor: Annotated[
+        launcher.Executor | None,
+        typer.Option(
+            help="what starts the processes of its cards: ray for cards of several nodes of a Ray"
+            " cluster (with --profile; never measured); default: vLLM's choice"
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the files; needs no GPU, vLLM or weights")
     ] = False,
@@ -58,7 +67,11 @@ def engine(
     configured = settings.load()
     grace = Grace(configured.drain)
     check("engine", grace.engine_termination, configured.termination_grace)
-    choice = select(model, profile, dry_run=dry_run)
+    if executor is launcher.Executor.RAY:
+        _check_ray(profile)
+    # What Ray's cards are is for the cluster to say: they need not be this machine's.
+    elsewhere = executor is launcher.Executor.RAY
+    choice = select(model, profile, dry_run=dry_run or elsewhere)
     if expert_parallel:
         choice = with_expert_parallel(choice)
     if not dry_run:
@@ -78,6 +91,7 @@ def engine(
         offline=offline,
         devices=choice.devices,
         drain=grace.engine_shutdown,
+        executor=executor,
     )
     if dry_run:
         _show(launch)
@@ -95,6 +109,17 @@ def select(model: str | None, profile: str | None, *, dry_run: bool = False) -> 
         proven = plan(find_model(model or next(iter(chosen.models))), chosen)
         return Choice(proven.model, chosen, proven, f"profile {chosen.name} was asked for")
     return choose(_cards(model, profile), model, profile)
+
+
+def _check_ray(profile: str | None) -> None:
+    if not profile:
+        raise UserError(
+            "--executor ray needs --profile: this machine's cards do not say which others there are"
+        )
+    if find_spec("ray") is None:
+        raise UserError(
+            "--executor ray needs Ray here: pip install ray==… in the version of the cluster"
+        )
 
 
 def with_expert_parallel(choice: Choice) -> Choice:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
@@ -43,6 +44,15 @@ DEFAULT_PORT: Final = 8100
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BLOCK_SIZE = Settings.__dataclass_fields__["block_size"].default
+
+
+class Executor(StrEnum):
+    """What starts the processes of an engine's cards, in vLLM's words."""
+
+    PROCESSES = "mp"
+    """vLLM itself, on one node."""
+    RAY = "ray"
+    """A Ray cluster that runs already, on several nodes too. Never measured by us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +90,13 @@ def render(
     offline: bool = True,
     devices: Sequence[int] = (),
     drain: float = 0,
+    executor: Executor | None = None,
 ) -> Launch:
     """The files and the command of one engine. Nothing is written or started.
 
     `drain` is how long open streams may go on after SIGTERM, s; 0 aborts them, as vLLM would.
     `devices` confines it to some of the machine's cards (a Choice's `devices`).
+    `executor` is what starts the processes of its cards; None leaves that to vLLM.
     """
     config_path = state_dir / "engine" / f"vllm-{port}.yaml"
     return Launch(
@@ -92,6 +104,7 @@ def render(
         config={
             **_config(plan, str(model_path), host, port, served_name or plan.model.name),
             "shutdown-timeout": math.ceil(drain),
+            **({"distributed-executor-backend": executor.value} if executor else {}),
         },
         env=_env(plan, offline, devices),
         argv=_argv(plan, config_path),

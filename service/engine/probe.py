@@ -33,16 +33,17 @@ _SHOWN = 200
 
 
 class Engine:
-    """The server on this machine's loopback. `timeout` is how long it may say nothing, s."""
+    """The server on this machine. `timeout` is how long it may say nothing, s."""
 
-    def __init__(self, port: int, timeout: float) -> None:
+    def __init__(self, port: int, timeout: float, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._port = port
         self._timeout = timeout
 
     @property
     def base_url(self) -> str:
         """Of its OpenAI-compatible API."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http://{self._host}:{self._port}/v1"
 
     def check(self) -> None:
         """Raises `UserError` unless `/health` says 200."""
@@ -60,7 +61,7 @@ class Engine:
 
     def get(self, path: str, key: str = "") -> tuple[int, bytes]:
         """Status and body. Raises `UserError` for no answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
         with contextlib.closing(connection):
             try:
                 headers = {"authorization": f"Bearer {key}"} if key else {}

@@ -22,13 +22,15 @@ from typing import Any
 
 import pytest
 
-from service.engine.launcher import child_env, render
+from service.engine.launcher import Executor, child_env, render
 from service.models import MODELS
 from service.profiles import PROFILES, plan
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="needs vLLM")
 
 CASES = [(profile.name, model) for profile in PROFILES.values() for model in profile.models]
+
+ON_RAY = "cards of several nodes"
 
 CHECKER = Path(__file__).parent / "vllm_checker.py"
 
@@ -56,6 +58,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The checker's answer to every case: empty when vLLM accepts it."""
     folder = tmp_path_factory.mktemp("parse")
     cases = [_case(f"{name}/{model}", name, model, folder) for name, model in CASES]
+    # One engine on several nodes, as `gptoss engine --executor ray` renders it.
+    cases.append(_case(ON_RAY, "h100-80g", "gpt-oss-120b", folder, executor=Executor.RAY))
     for title, (config, env) in BOGUS.items():
         cases.append(_case(title, "b200", "gpt-oss-120b", folder, config, env))
     done = subprocess.run(
@@ -79,10 +83,11 @@ def _case(
     folder: Path,
     config: dict[str, Any] | None = None,
     env: dict[str, str] | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """What the checker needs: a config file as it is written, and the variables with it."""
     proven = plan(MODELS[model], PROFILES[profile])
-    launch = render(proven, model_path=folder, state_dir=folder)
+    launch = render(proven, model_path=folder, state_dir=folder, executor=executor)
     merged = {**launch.config, **(config or {})}
     path = folder / f"{len(list(folder.iterdir()))}.yaml"
     path.write_text(json.dumps({key: value for key, value in merged.items() if value is not None}))
@@ -96,6 +101,11 @@ def _case(
 @pytest.mark.parametrize(("profile", "model"), CASES)
 def test_vllm_accepts_every_profile(profile: str, model: str, answers: dict[str, str]) -> None:
     assert answers[f"{profile}/{model}"] == ""
+
+
+def test_vllm_accepts_ray_as_what_starts_its_processes(answers: dict[str, str]) -> None:
+    # That there is such a key; its value may also be a class of somebody's.
+    assert answers[ON_RAY] == ""
 
 
 @pytest.mark.parametrize("title", BOGUS)

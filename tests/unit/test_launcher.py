@@ -290,6 +290,16 @@ def test_dry_run_takes_its_choice_from_the_environment(cli: typer.Typer) -> None
     assert "enable-expert-parallel: true" in CliRunner().invoke(cli, arguments).output
 
 
+def test_an_engine_whose_cards_are_on_several_nodes_of_a_ray_cluster(cli: typer.Typer) -> None:
+    arguments = ["engine", "--dry-run", "--executor", "ray"]
+    output = CliRunner().invoke(cli, [*arguments, "--profile", "h100-80g"]).output
+    assert "distributed-executor-backend: ray" in output
+    alone = CliRunner().invoke(cli, ["engine", "--dry-run", "--profile", "h100-80g"]).output
+    assert "distributed-executor-backend" not in alone, "vLLM's choice"
+    with pytest.raises(UserError, match="--executor ray needs --profile"):
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
 def test_a_broken_driver_does_not_stop_a_cpu_engine(
     cli: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

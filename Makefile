@@ -63,7 +63,8 @@ images: dev
 	$(BIN)/python -m pytest -q tests/images tests/airgap
 
 integration: dev
-	$(BIN)/python -m pytest -q tests/integration $(call SIDE_BY_SIDE,3)
+	$(BIN)/python -m pytest -q tests/integration -m "not alone" $(call SIDE_BY_SIDE,3)
+	$(BIN)/python -m pytest -q tests/integration -m alone
 
 e2e: dev
 	$(BIN)/python -m pytest -q tests/e2e -m "not alone" $(call SIDE_BY_SIDE,2)

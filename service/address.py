@@ -3,7 +3,7 @@
     http://10.0.0.7:8000                    one replica; https:// as well
     dns+http://engines.serving.svc:8000     every A and AAAA record of the name, at that port
     srv+http://_http._tcp.engines.serving   every SRV record's target, at the record's port
-    sd+http://head:8110/pools/h100          every target on a page; sd+https:// as well
+    sd+http://head:8090/pools/h100          every target on a page; sd+https:// as well
 
 What is found is without TLS: a certificate is for a name, and what is found is addresses. Only the
 page itself may have it. It is of Prometheus' format, HTTP service discovery.

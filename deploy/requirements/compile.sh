@@ -12,7 +12,7 @@ compile() {
 without="--no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package triton"
 compile --extra engine-cpu $without -o deploy/requirements/cpu.txt
 compile --extra engine -o deploy/requirements/cuda.txt
-compile --extra engine-cpu --extra loadtest --extra dev $without -c deploy/requirements/cpu.txt -o deploy/requirements/dev.txt
+compile --extra engine-cpu --extra fleet --extra loadtest --extra dev $without -c deploy/requirements/cpu.txt -o deploy/requirements/dev.txt
 
 # rocm.txt is the service alone: the engine is the one that the machine brings.
 compile --extra tracing -c deploy/requirements/cpu.txt -o deploy/requirements/rocm.txt

@@ -10,6 +10,7 @@ from service.cli import (
     db,
     engine,
     fields,
+    fleet,
     gateway,
     grace,
     key,
@@ -42,6 +43,7 @@ app.command()(upstreams.upstreams)
 app.command()(selftest.selftest)
 app.command()(grace.grace)
 app.command("settings")(settings.show_settings)
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(team.app, name="team")
 app.add_typer(key.app, name="key")
 app.command()(usage.usage)

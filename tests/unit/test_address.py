@@ -22,7 +22,7 @@ LABEL = "a" * 63
         ("dns+http://xn--bcher-kva.de:1", Address(Kind.DNS, "http", "xn--bcher-kva.de", 1)),
         ("srv+http://_http._tcp.a.b", Address(Kind.SRV, "http", "_http._tcp.a.b", None)),
         (f"dns+http://{'.'.join([LABEL] * 3)}.{'a' * 61}.:8000", None),
-        ("sd+http://head:8110/pools/h100", Address(Kind.SD, "http", "head", 8110, "/pools/h100")),
+        ("sd+http://head:8090/pools/h100", Address(Kind.SD, "http", "head", 8090, "/pools/h100")),
         ("SD+HTTPS://Head.corp/Pools/", Address(Kind.SD, "https", "head.corp", None, "/Pools/")),
         ("sd+http://[FD00::0:7]:1/", Address(Kind.SD, "http", "fd00::7", 1, "/")),
         (
@@ -47,7 +47,7 @@ def test_an_origin_is_a_url() -> None:
 
 
 def test_a_page_is_asked_for_at_what_stands_behind_sd() -> None:
-    url = "https://head.corp:8110/pools/h100"
+    url = "https://head.corp:8090/pools/h100"
     page = parse(f"sd+{url}")
     assert page.url == url
     assert str(page) == f"sd+{url}"

@@ -40,6 +40,9 @@ def up(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="until every engine has answered")
     ] = True,
+    if_none: Annotated[
+        bool, typer.Option("--if-none", help="do nothing where that fleet is there already")
+    ] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="a fleet of that name that another file began")
     ] = False,
@@ -49,6 +52,9 @@ def up(
     _connect(address, fleet.name)
     from service.fleet import start
 
+    if if_none and start.is_there(fleet.name):
+        typer.echo(f"fleet {fleet.name} is there already")
+        return
     new = start.up(fleet, start.origin(file), take_over=take_over)
     if not wait:
         typer.echo(f"fleet {fleet.name} is told; `gptoss fleet status` shows it")
@@ -58,7 +64,7 @@ def up(
     except UserError as error:
         if not new:
             raise UserError(f"{error}; what ran before goes on") from None
-        typer.echo("nothing is left behind: the fleet is ended again", err=True)
+        typer.echo(f"{error}: the fleet is ended again")
         start.down(fleet.name, _ending(fleet), _teller())
         raise
     except KeyboardInterrupt:

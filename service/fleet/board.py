@@ -4,6 +4,7 @@ It only says; nothing can be changed here. While the keeper does not know yet wh
 instead of "none", which gateways would believe.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
@@ -21,23 +22,43 @@ class Board:
         app.router.add_get("/pools/{pool}", self._pool)
         app.router.add_get("/livez", self._live)
         self._runner = web.AppRunner(app, access_log=None)
+        self._moving = asyncio.Lock()
+        self._site: web.TCPSite | None = None
         self._at: tuple[str, int] | None = None
 
     async def listen(self, host: str, port: int) -> None:
         """Be there, and only there. Raises `OSError`, and stays where it was."""
-        if self._at == (host, port):
-            return
-        if self._at is None:
-            await self._runner.setup()
-        before = list(self._runner.sites)
-        await web.TCPSite(self._runner, host, port).start()
-        for site in before:
-            await site.stop()
-        self._at = (host, port)
+        async with self._moving:
+            if self._at == (host, port):
+                return
+            if self._runner.server is None:
+                await self._runner.setup()
+            before, at = self._site, self._at
+            if before and at and at[1] == port:  # both cannot be there
+                await before.stop()
+                before = None
+            try:
+                self._site = await self._there(host, port)
+                self._at = (host, port)
+            except OSError:
+                if at and before is None:
+                    self._site = await self._there(*at)
+                raise
+            if before:
+                await before.stop()
+
+    async def _there(self, host: str, port: int) -> web.TCPSite:
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError:
+            await site.stop()  # the runner has noted it already
+            raise
+        return site
 
     async def close(self) -> None:
         """Listen no more."""
-        self._at = None
+        self._site = self._at = None
         await self._runner.cleanup()
 
     async def _pool(self, request: web.Request) -> web.Response:

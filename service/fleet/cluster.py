@@ -59,7 +59,7 @@ def connect(address: str | None, fleet: str) -> None:
         ) from None
     try:
         ray.init(
-            address=f"{host}:{port}",
+            address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             namespace=_NAMESPACE + fleet,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -201,9 +201,13 @@ async def asked(call: Any, seconds: float) -> Any:
     """What an actor answers. Raises `Gone` for one that is no more, and `TimeoutError`."""
     try:
         return await asyncio.wait_for(asyncio.wrap_future(call.future()), seconds)
-    except ray.exceptions.RayTaskError:
-        raise
-    except (ray.exceptions.RayActorError, ray.exceptions.TaskUnschedulableError) as error:
+    except ray.exceptions.ActorUnavailableError:  # it may be there again
+        raise TimeoutError from None
+    except (
+        ray.exceptions.RayActorError,
+        ray.exceptions.ActorUnschedulableError,
+        ray.exceptions.ActorPlacementGroupRemoved,
+    ) as error:
         raise Gone(_first_line(error)) from None
 
 
@@ -211,14 +215,16 @@ class Gone(Exception):
     """The actor is no more; says why."""
 
 
-def answer(call: Any, seconds: float = _ANSWER_SECONDS) -> Any:
+def answer(call: Any, seconds: float = _ANSWER_SECONDS, who: str = "the fleet's keeper") -> Any:
     """What an actor answers, for a command. Raises `UserError` for none."""
     try:
         return ray.get(call, timeout=seconds)
     except ray.exceptions.GetTimeoutError:
-        raise UserError("the fleet's keeper does not answer: see that the Ray head is up") from None
+        raise UserError(
+            f"{who} does not answer: see that the Ray head and its node are up"
+        ) from None
     except ray.exceptions.RayActorError as error:
-        raise UserError(f"the fleet's keeper is gone: {_first_line(error)}") from None
+        raise UserError(f"{who} is gone: {_first_line(error)}") from None
 
 
 def on_each(kind: Any, chosen: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[str, str]]:

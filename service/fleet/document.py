@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from service.engine.launcher import API_KEY, OWN_PREFIX
 from service.errors import UserError
 from service.models import find as find_model
 from service.profiles import Profile, Settings
@@ -108,6 +109,16 @@ class Pool(_Words):
     env: Mapping[str, str] = Field(
         default_factory=dict, description="more variables of vLLM's process, such as NCCL's"
     )
+
+    @field_validator("env")
+    @classmethod
+    def _is_no_secret(cls, env: Mapping[str, str]) -> Mapping[str, str]:
+        if API_KEY in env or any(name.startswith(OWN_PREFIX) for name in env):
+            raise ValueError(
+                f"{API_KEY} and what begins with {OWN_PREFIX} are the node's: put them into the"
+                " environment that runs `ray start` there"
+            )
+        return env
 
     @model_validator(mode="after")
     def _runs(self) -> Self:

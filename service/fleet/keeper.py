@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.errors import UserError
@@ -23,7 +23,7 @@ from service.fleet.document import Fleet, Pool
 from service.fleet.member import Member, Picture, PoolRow, Row
 from service.fleet.order import Order, Report
 from service.fleet.replica import Replica
-from service.fleet.rollout import Phase, next_steps
+from service.fleet.rollout import LIVING, Phase, next_steps
 from service.fleet.room import Ask, Node
 from service.telemetry import logs
 
@@ -35,7 +35,7 @@ _DEMAND_SECONDS = 10.0
 # For the process of a new actor to be there.
 _ACTOR_SECONDS = 300.0
 # An engine that does not start is not started again and again as fast as that is possible.
-_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
+_FIRST_PAUSE, _DOUBLINGS = 2.0, 5
 
 
 class _Care:
@@ -50,9 +50,9 @@ class _Care:
         self.last_failure = ""
 
     def failed(self, why: str) -> None:
-        """An engine of it came to nothing."""
+        """An engine of it did not start."""
         self.last_failure = why
-        pause = min(_FIRST_PAUSE * 2**self.failures, _LONGEST_PAUSE)
+        pause = _FIRST_PAUSE * 2 ** min(self.failures, _DOUBLINGS)
         self.failures += 1
         self.not_before = time.monotonic() + pause
 
@@ -69,10 +69,10 @@ class Keeper:
     ) -> None:
         logs.configure()
         # What was told to one that ran before is newer than what this one was made with.
+        by_hand: dict[str, int] = {}
+        self._ending = False
         if (kept := cluster.stored(name)) is not None:
-            text, origin, by_hand = json.loads(kept)
-        else:
-            by_hand = {}
+            text, origin, by_hand, self._ending = json.loads(kept)
         self._fleet: Fleet = document.parse(text)
         self._origin = origin
         self._members: dict[str, Member] = {}
@@ -81,13 +81,13 @@ class Keeper:
             self._of(pool).by_hand = replicas
         self._board = Board(self._known)
         self._told: set[asyncio.Task[Any]] = set()
-        self._demand: tuple[Mapping[str, float], bool] = ({}, False)
         self._demand_at = -_DEMAND_SECONDS
         self._found = False
         """Whether it was looked for what runs already."""
         self._complete = False
         """Whether all of that was heard once."""
-        self._ending = False
+        self._listened = False
+        """Whether gateways could be told, once: before that nothing is started."""
         self._fault = ""
         self._keep()
         self._loop = asyncio.create_task(self._run())
@@ -100,18 +100,23 @@ class Keeper:
                 " another name, or take that one over with --take-over"
             )
         if self._ending:
-            return f"fleet {self._fleet.name!r} is being ended: wait until it is gone"
-        self._fleet, self._origin = document.parse(text), origin
+            return f"fleet {self._fleet.name!r} is being ended: `gptoss fleet down` waits for that"
+        fleet = document.parse(text)
+        if fault := await self._listen(fleet.board):
+            return fault
+        self._fleet, self._origin = fleet, origin
         for name, care in self._care.items():
             care.by_hand = None
             care.worked()
             if name in self._fleet.pools and not self._fleet.pools[name].autoscaling.enabled:
                 care.scale = None
         self._keep()
-        return await self._listen()
+        return ""
 
     async def scale(self, pool: str, replicas: int) -> str:
         """Have that many engines in a pool until the next document. Returns why not, or nothing."""
+        if self._ending:
+            return f"fleet {self._fleet.name!r} is being ended"
         if pool not in self._fleet.pools:
             return f"no pool is called {pool!r}: there are {', '.join(self._fleet.pools) or 'none'}"
         if self._fleet.pools[pool].autoscaling.enabled:
@@ -131,11 +136,11 @@ class Keeper:
     async def end(self) -> None:
         """Drain all engines and give everything back."""
         self._ending = True
-        cluster.store(self._fleet.name, None)
+        self._keep()  # or one that is started again in the midst would begin anew
 
     async def listening(self) -> str:
         """Why the board is not there, or nothing."""
-        return await self._listen()
+        return await self._listen(self._fleet.board)
 
     async def picture(self) -> Picture:
         """All of it, for people."""
@@ -169,8 +174,10 @@ class Keeper:
             try:
                 if not self._found:
                     self._find()
-                await self._look()
-                self._fault = "" if self._ending else await self._listen()
+                fault = "" if self._ending else await self._listen(self._fleet.board)
+                if self._listened or self._ending:
+                    await self._look()
+                self._fault = fault
             except Exception as error:  # whatever it is: a keeper that ends keeps nothing
                 fault = f"{type(error).__name__}: {error}"
                 if fault != self._fault:  # else it is said already
@@ -192,16 +199,18 @@ class Keeper:
 
     async def _look(self) -> None:
         await asyncio.gather(*(self._ask(one) for one in self._members.values() if one.actor))
-        nodes = {node.id: node for node in cluster.nodes()}
-        self._locate(nodes)
         self._complete = self._complete or all(
             one.report or one.lost for one in self._members.values()
         )
         if not self._complete:  # what is not known yet might be started twice
             return
         await self._scale_by_demand()
-        for pool in {*self._fleet.pools, *(one.order.pool for one in self._members.values())}:
-            self._steer(pool, nodes)
+        # From here on nothing is waited for: what is free stays so while it is given out.
+        nodes = cluster.nodes()
+        self._locate(nodes)
+        free = self._free(nodes)
+        for pool in self._hardest_first(nodes):
+            self._steer(pool, free)
 
     async def _ask(self, member: Member) -> None:
         """How an engine is. One that is late is taken to be as it was."""
@@ -214,14 +223,37 @@ class Keeper:
             if member.report is None and time.time() - member.made > _ACTOR_SECONDS:
                 member.lost = f"Ray did not start its process within {_ACTOR_SECONDS:g} s"
             return
-        if member.phase is not Phase.READY and report.phase is Phase.READY:
+        except Exception as error:  # of this one, and no reason to leave the others alone
+            member.lost = f"it cannot be asked: {type(error).__name__}: {error}"
+            return
+        if not member.served and report.phase is Phase.READY:
+            member.served = True
             self._of(report.order.pool).worked()
         member.report, member.order, member.made = report, report.order, report.since
         member.draining = member.draining or report.phase is Phase.DRAINING
+        # Once more, since a call may be lost with the keeper that made it.
+        if report.phase is Phase.PLACING:
+            member.actor.start.remote()
+        if member.draining and report.phase in LIVING:
+            member.actor.drain.remote()
 
-    def _locate(self, nodes: Mapping[str, Node]) -> None:
+    def _hardest_first(self, nodes: Sequence[Node]) -> list[str]:
+        """All pools, those that are gone from the document first: they give back."""
+        gone = {one.order.pool for one in self._members.values()} - self._fleet.pools.keys()
+        asks = {name: Ask.of(pool) for name, pool in self._fleet.pools.items()}
+        return [*sorted(gone), *room.hardest_first(asks, nodes)]
+
+    def _free(self, nodes: Sequence[Node]) -> dict[str, Node]:
+        """The nodes by id, less what is being placed there."""
+        free = {node.id: node for node in nodes}
+        for one in self._members.values():
+            if one.is_being_placed and one.node and one.ask and one.node.id in free:
+                free[one.node.id] = free[one.node.id].less(one.ask)
+        return free
+
+    def _locate(self, nodes: Sequence[Node]) -> None:
         """Put engines that were found running to their nodes."""
-        at = {node.address: node for node in nodes.values()}
+        at = {node.address: node for node in nodes}
         for member in self._members.values():
             if member.node is None and member.report and member.report.url:
                 member.node = at.get(_host(member.report.url))
@@ -235,14 +267,22 @@ class Keeper:
         requests, complete = await ask(self._fleet.gateways)
         for name, pool in scaled.items():
             waiting = sum(m.report.waiting for m in self._pool(name) if m.report)
-            care = self._of(name)
-            if care.scale is None:
-                running = sum(one.phase is Phase.READY for one in self._pool(name))
-                care.scale = Scale(max(running, pool.autoscaling.min_replicas))
-            care.scale.look(now, pool, Demand(requests.get(name, 0.0), waiting, complete))
+            # A gateway that has the pool says so without requests, too; one that calls it by
+            # another name does not say that there are none.
+            known = complete and name in requests
+            demand = Demand(requests.get(name, 0.0), waiting, known)
+            self._scale(name, pool).look(now, pool, demand)
 
-    def _steer(self, name: str, nodes: Mapping[str, Node]) -> None:
-        """One pool towards what the document says."""
+    def _scale(self, name: str, pool: Pool) -> Scale:
+        """Of a pool that goes by demand. It begins with what runs."""
+        care = self._of(name)
+        if care.scale is None:
+            living = sum(one.phase in LIVING for one in self._pool(name))
+            care.scale = Scale(max(living, pool.autoscaling.min_replicas))
+        return care.scale
+
+    def _steer(self, name: str, free: dict[str, Node]) -> None:
+        """One pool towards what the document says. What it takes is no more `free`."""
         pool, care = self._fleet.pools.get(name), self._of(name)
         wanted = 0 if pool is None or self._ending else self._wanted(name)
         generation = Order.of(self._fleet, name, pool).generation if pool else ""
@@ -253,7 +293,9 @@ class Keeper:
             if not member.has_ended:  # what hangs is ended first, or its cards would not be free
                 continue
             if not member.draining:
-                care.failed(f"{each}: {member.why}")
+                care.last_failure = f"{each}: {member.why}"
+                if not member.served:
+                    care.failed(care.last_failure)
             self._clear(member)
         for each in steps.drain:
             self._drain(self._members[each])
@@ -262,28 +304,20 @@ class Keeper:
                 self._clear(member)
         care.why = ""
         if pool is not None and steps.start and time.monotonic() >= care.not_before:
-            self._start(name, pool, steps.start, nodes)
+            self._start(name, pool, steps.start, free)
 
-    def _start(self, name: str, pool: Pool, number: int, nodes: Mapping[str, Node]) -> None:
-        asked = Ask.of(pool)
-        placing = [one for one in self._members.values() if one.actor is None and one.node]
-        free = dict(nodes)
-        for one in placing:  # Ray does not count them yet
-            if one.node and one.node.id in free:
-                free[one.node.id] = free[one.node.id].less(
-                    Ask.of(self._fleet.pools[one.order.pool])
-                )
+    def _start(self, name: str, pool: Pool, number: int, free: dict[str, Node]) -> None:
+        asked, there = Ask.of(pool), list(free.values())
         on = Counter(one.node.id for one in self._pool(name) if one.node)
-        chosen = room.placed(list(free.values()), asked, number, on)
+        chosen = room.placed(there, asked, number, on)
         for node in chosen:
-            member = Member(
-                f"{name}-{secrets.token_hex(3)}", Order.of(self._fleet, name, pool), node
-            )
+            free[node.id] = free[node.id].less(asked)
+            order = Order.of(self._fleet, name, pool)
+            member = Member(f"{name}-{secrets.token_hex(3)}", order, asked, node)
             self._members[member.name] = member
             self._do(self._place(member, asked))
         if len(chosen) < number:
-            lack = room.shortage(list(free.values()), {name: (asked, number)})
-            self._of(name).why = lack or "its cards are being given back"
+            self._of(name).why = room.shortage(there, {name: (asked, number)})
 
     async def _place(self, member: Member, asked: Ask) -> None:
         """Reserve the node and have an actor there start the engine."""
@@ -293,6 +327,9 @@ class Keeper:
             reservation = cluster.Reservation(f"{fleet}/{member.name}", asked, member.node)
             if not await reservation.made():
                 raise UserError(f"{member.node.name} has no room any more")
+            if self._members.get(member.name) is not member:  # it was not needed meanwhile
+                cluster.release(f"{fleet}/{member.name}")
+                return
             member.actor = cluster.make(
                 Replica,
                 member.name,
@@ -321,10 +358,10 @@ class Keeper:
                 cluster.end(member.actor)
         cluster.release(f"{self._fleet.name}/{member.name}")
 
-    async def _listen(self) -> str:
-        board = self._fleet.board
+    async def _listen(self, board: document.Board) -> str:
         try:
             await self._board.listen(board.host, board.port)
+            self._listened = True
         except OSError as error:
             return (
                 f"the board cannot listen on {board.host}:{board.port} of the head"
@@ -336,20 +373,22 @@ class Keeper:
         """For the board: by pool where its ready engines are."""
         if not self._complete:
             return None
+        # Of a pool that is gone from the document there are none, as long as its engines end.
+        names = [*self._fleet.pools, *(one.order.pool for one in self._members.values())]
         return {
             name: [
                 one.report.url
                 for one in self._pool(name)
-                if one.report and one.phase is Phase.READY
+                if one.report and one.phase is Phase.READY and name in self._fleet.pools
             ]
-            for name in self._fleet.pools
+            for name in names
         }
 
     def _wanted(self, name: str) -> int:
         pool, care = self._fleet.pools[name], self._of(name)
         if not pool.autoscaling.enabled:
             return pool.replicas if care.by_hand is None else care.by_hand
-        return care.scale.replicas if care.scale else max(pool.autoscaling.min_replicas, 0)
+        return self._scale(name, pool).replicas
 
     def _pool(self, name: str) -> list[Member]:
         return [one for one in self._members.values() if one.order.pool == name]
@@ -364,6 +403,7 @@ class Keeper:
             name=member.name,
             pool=member.order.pool,
             node=member.node.name if member.node else "",
+            node_id=member.node.id if member.node else "",
             cards=Ask.of(pool).cards if pool else 0,
             phase=member.phase,
             url=report.url if report else "",
@@ -377,7 +417,7 @@ class Keeper:
 
     def _keep(self) -> None:
         by_hand = {n: c.by_hand for n, c in self._care.items() if c.by_hand is not None}
-        kept = json.dumps([document.written(self._fleet), self._origin, by_hand])
+        kept = json.dumps([document.written(self._fleet), self._origin, by_hand, self._ending])
         cluster.store(self._fleet.name, kept.encode())
 
     def _do(self, work: Any) -> None:
@@ -392,4 +432,4 @@ def _host(url: str) -> str:
 
 def _nobodys(fleet: str) -> Order:
     """Of an engine that was found and has not said yet what it was told."""
-    return Order(fleet, "", "", "", "", "", False, 1, 1, 0, 0, 0, 0, {})
+    return Order(fleet, "", "", "", "", "", False, 1, 1, 0, 0, 0, 0, {}, {})

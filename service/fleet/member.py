@@ -17,6 +17,8 @@ class Member:
 
     name: str
     order: Order
+    ask: Ask | None = None
+    """What it takes; None for one that was found running."""
     node: Node | None = None
     """None for one that was found running, until it is known."""
     actor: Any = None
@@ -26,6 +28,8 @@ class Member:
     """Why it is gone."""
     draining: bool = False
     """Whether it was told to end."""
+    served: bool = False
+    """Whether it was ready once."""
     made: float = field(default_factory=time.time)
 
     @property
@@ -38,6 +42,11 @@ class Member:
         if self.draining:
             return Phase.DRAINING
         return self.report.phase if self.report else Phase.PLACING
+
+    @property
+    def is_being_placed(self) -> bool:
+        """Whether Ray may not count yet what it takes."""
+        return self.report is None and not self.lost
 
     @property
     def why(self) -> str:
@@ -69,6 +78,7 @@ class Row:
     name: str
     pool: str
     node: str
+    node_id: str
     cards: int
     phase: str
     url: str

@@ -15,17 +15,18 @@ from service.profiles import find as find_profile
 DISTRIBUTION = "gptoss-serving"
 
 
-def complaint(order: Order, address: str, wanted: str) -> str:
+def complaint(order: Order, address: str, wanted: str, replaces: bool = False) -> str:
     """Why an engine would not start here, in one line; empty: nothing is known.
 
-    `wanted` is the version of the service that the keeper runs.
+    `wanted` is the version of the service that the keeper runs. One that `replaces` another here
+    gets its port.
     """
     try:
         if (found := _installed()) != wanted:
             raise UserError(
                 f"has {DISTRIBUTION} {found}, and the fleet is of {wanted}: install that"
             )
-        _check(order, address)
+        _check(order, address, replaces)
     except UserError as error:
         return str(error)
     return ""
@@ -38,11 +39,13 @@ def _installed() -> str:
         raise UserError(f"{DISTRIBUTION} is not installed: pip install it there") from None
 
 
-def _check(order: Order, address: str) -> None:
+def _check(order: Order, address: str, replaces: bool) -> None:
     profile, model = find_profile(order.profile), find_model(order.model)
-    ports = Ports(order.first_port, order.last_port)
-    port = ports.take(address)
-    ports.release()
+    port = 0  # any
+    if not replaces:
+        ports = Ports(order.first_port, order.last_port)
+        port = ports.take(address)
+        ports.release()
     launcher.preflight(plan(model, profile), address, port, os.environ)
     if order.weights and not (Path(order.weights) / "config.json").is_file():
         raise UserError(f"there is no model in {order.weights}: mount it there, or mend `weights`")

@@ -29,6 +29,8 @@ class Order:
     notice: float
     drain: float
     env: Mapping[str, str]
+    labels: Mapping[str, str]
+    """Of the nodes that it may run on."""
 
     @classmethod
     def of(cls, fleet: Fleet, name: str, pool: Pool) -> "Order":
@@ -48,6 +50,7 @@ class Order:
             notice=float(fleet.notice_seconds),
             drain=float(fleet.drain_seconds),
             env=dict(pool.env),
+            labels=dict(pool.node_selector),
         )
 
     @property

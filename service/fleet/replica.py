@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import sys
 import time
@@ -28,7 +29,7 @@ _LOOK_SECONDS = 2.0
 # As the chart's liveness probe: more than an engine under load may leave unanswered.
 _PROBE_SECONDS = 5.0
 _FAILURES = 6
-_LOGS_KEPT = 20
+_LOGS_KEPT = 50
 _LOG_BYTES = 1 << 20
 # Ray's own, which is about this actor and no business of vLLM's.
 _RAYS = ("RAY_", "OMP_NUM_THREADS")
@@ -53,9 +54,11 @@ class Replica:
         self._child: Child | None = None
         self._ports = Ports(order.first_port, order.last_port)
         folder = settings.load().state_dir
-        self._log = folder / "logs" / f"fleet-{order.fleet}-{name}.log"
+        self._log = folder / "logs" / "fleet" / order.fleet / f"{name}.log"
         self._folder = folder / "fleet" / order.fleet / name
         self._life: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
+        """Whether its process was started, or could not be."""
 
     async def start(self) -> None:
         """Start it. Returns at once; repeating it does nothing."""
@@ -80,6 +83,8 @@ class Replica:
             return
         serving = self._phase is Phase.READY
         self._phase, self._why = Phase.DRAINING, "streams may end"
+        if self._life is not None:
+            await self._begun.wait()  # or it would be started after it has ended
         if serving:
             await asyncio.sleep(self._order.notice)
         await self._end(self._order.drain + ENGINE_EXIT_SECONDS if serving else ENGINE_EXIT_SECONDS)
@@ -90,7 +95,10 @@ class Replica:
 
     async def _live(self) -> None:
         try:
-            child, engine = await asyncio.to_thread(self._begin)
+            try:
+                child, engine = await asyncio.to_thread(self._begin)
+            finally:
+                self._begun.set()
             await self._until_started(child, engine)
             await self._while_well(child, engine)
         except UserError as error:
@@ -98,15 +106,19 @@ class Replica:
                 self._phase, self._why = Phase.FAILED, f"{error}"
                 await self._end(ENGINE_EXIT_SECONDS)
         except OSError as error:
-            self._phase, self._ended = Phase.FAILED, True
+            self._phase = Phase.FAILED
             self._why = f"cannot write to {self._folder}: {error.strerror}: set GPTOSS_STATE_DIR"
+            await self._end(ENGINE_EXIT_SECONDS)
+        except Exception as error:  # what nobody looks after is nothing to send requests to
+            self._phase, self._why = Phase.FAILED, f"{type(error).__name__}: {error}"
+            await self._end(ENGINE_EXIT_SECONDS)
 
     def _begin(self) -> tuple[Child, probe.Engine]:
         order, port = self._order, self._ports.take(self._address)
         host = listens_on(self._address)
         probed = host if host == self._address else "127.0.0.1"
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        _prune(self._log.parent, f"fleet-{order.fleet}-*.log")
+        _prune(self._log.parent, "*.log")
         argv = [sys.executable, "-m", "service.cli", "engine", *order.arguments(host, port)]
         argv += ["--state-dir", str(self._folder)]
         env = {name: value for name, value in os.environ.items() if not name.startswith(_RAYS)}
@@ -114,8 +126,10 @@ class Replica:
         env |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **order.variables()}
         # Ray kills an actor's children with it: streams would be cut, and vLLM's core stay.
         self._child = Child("engine", argv, env, self._log, between=True)
-        self._phase, self._why = Phase.STARTING, "loading"
-        self._url = f"http://{self._address}:{port}"
+        if self._phase is Phase.PLACING:  # else it was told to end meanwhile
+            self._phase, self._why = Phase.STARTING, "loading"
+        shown = f"[{self._address}]" if ":" in self._address else self._address
+        self._url = f"http://{shown}:{port}"
         return self._child, probe.Engine(port, _PROBE_SECONDS, probed)
 
     async def _until_started(self, child: Child, engine: probe.Engine) -> None:
@@ -170,6 +184,7 @@ class Replica:
     async def _end(self, seconds: float) -> None:
         if self._child is not None:
             await asyncio.to_thread(self._child.stop, seconds)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         self._load = (0, 0)
         self._ended = True
         self._ports.release()

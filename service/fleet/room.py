@@ -137,7 +137,9 @@ def placed(
 def shortage(nodes: Sequence[Node], pools: Mapping[str, tuple[Ask, int]]) -> str:
     """What the cluster lacks for that many engines of each pool, and where; empty: nothing."""
     free = {node.id: node for node in nodes}
-    for name, (ask, number) in sorted(pools.items(), key=lambda one: _hardest(one[1][0], nodes)):
+    asks = {name: ask for name, (ask, _) in pools.items()}
+    for name in hardest_first(asks, nodes):
+        ask, number = pools[name]
         there = list(free.values())
         chosen = placed(there, ask, number)
         if len(chosen) < number:
@@ -147,9 +149,14 @@ def shortage(nodes: Sequence[Node], pools: Mapping[str, tuple[Ask, int]]) -> str
     return ""
 
 
-def _hardest(ask: Ask, nodes: Sequence[Node]) -> tuple[int, int]:
+def hardest_first(pools: Mapping[str, Ask], nodes: Sequence[Node]) -> list[str]:
     """First what takes most cards, then what fewest nodes will do for: the rest fits between."""
-    return -ask.cards, sum(node.may_run(ask) for node in nodes)
+
+    def ease(name: str) -> tuple[int, int, str]:
+        ask = pools[name]
+        return -ask.cards, sum(node.may_run(ask) for node in nodes), name
+
+    return sorted(pools, key=ease)
 
 
 def _lacking(pool: str, ask: Ask, number: int, room: int, nodes: Sequence[Node]) -> str:

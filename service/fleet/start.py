@@ -50,6 +50,7 @@ def up(fleet: Fleet, origin: str, *, take_over: bool = False) -> bool:
 def _begin(fleet: Fleet, origin: str) -> None:
     """Have a keeper that listens, or nothing."""
     told = (fleet.name, document.written(fleet), origin)
+    cluster.store(fleet.name, None)  # what one left that is gone for good
     keeper = cluster.make_keeper(Keeper, fleet.name, *told)
     try:
         if fault := cluster.answer(keeper.listening.remote(), _KEEPER_SECONDS):
@@ -66,10 +67,13 @@ def check(fleet: Fleet, before: Picture | None) -> None:
     if lack := room.shortage(nodes, wanted):
         raise UserError(lack)
     names = {node.id: node for node in nodes}
+    # Ports that engines of this fleet have there are free for those that replace them.
+    running = {engine.node_id for engine in before.engines} if before else set()
     for name, pool in fleet.pools.items():
         order, (asked, number) = Order.of(fleet, name, pool), wanted[name]
         chosen = {node.id: node for node in room.placed(nodes, asked, number)}
-        told = {id: (order, node.address, version(DISTRIBUTION)) for id, node in chosen.items()}
+        ours = version(DISTRIBUTION)
+        told = {id: (order, one.address, ours, id in running) for id, one in chosen.items()}
         for id, said in cluster.on_each(complaint, told):
             if said:
                 raise UserError(f"node {names[id].name} ({names[id].address}): {said}")
@@ -89,7 +93,7 @@ def wait(name: str, seconds: float, saying: Saying) -> Picture:
         if is_whole(picture):
             return picture
         for pool in picture.pools:
-            if pool.last_failure != failures[pool.name] and pool.last_failure:
+            if pool.last_failure != failures.get(pool.name, "") and pool.last_failure:
                 raise UserError(f"pool {pool.name}: {pool.last_failure}")
         if time.monotonic() > deadline:
             raise UserError(
@@ -135,9 +139,14 @@ def status(name: str) -> Picture:
 def log(name: str, engine: str, lines: int) -> str:
     """The end of what an engine printed. Raises `UserError`."""
     found(name)
-    if (actor := cluster.actor(engine, name)) is None:
+    if engine == cluster.KEEPER or (actor := cluster.actor(engine, name)) is None:
         raise UserError(f"no engine is called {engine!r}: `gptoss fleet status` has their names")
-    return str(cluster.answer(actor.log.remote(lines)))
+    return str(cluster.answer(actor.log.remote(lines), who=f"engine {engine}"))
+
+
+def is_there(name: str) -> bool:
+    """Whether the cluster has such a fleet."""
+    return cluster.actor(cluster.KEEPER, name) is not None
 
 
 def found(name: str) -> Any:
@@ -166,10 +175,10 @@ def _with_own(nodes: list[Node], fleet: Fleet, before: Picture | None) -> list[N
     if before is None:
         return nodes
     asks: Mapping[str, Ask] = before.asks
-    own = {node.name: node for node in nodes}
+    own = {node.id: node for node in nodes}
     for engine in before.engines:
-        if engine.node in own and engine.pool in asks:
-            own[engine.node] = own[engine.node].less(asks[engine.pool], -1)
+        if engine.node_id in own and engine.pool in asks:
+            own[engine.node_id] = own[engine.node_id].less(asks[engine.pool], -1)
     return list(own.values())
 
 

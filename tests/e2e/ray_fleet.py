@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 from service.tenants.team import Team
@@ -125,6 +126,13 @@ class RayFleet:
 
         until(are_there, START_SECONDS, f"not {number} engines")
         return found
+
+    def is_known(self) -> bool:
+        """Whether the keeper says where engines are."""
+        with contextlib.suppress(httpx.TransportError):
+            url = f"http://127.0.0.1:{self._board}/pools/{POOL}"
+            return web.get(url, timeout=10).status_code == 200
+        return False
 
     def listed(self) -> set[str]:
         """Where gateways are told to send requests."""

@@ -171,7 +171,7 @@ def test_every_command_is_one_of_gptoss_with_options_that_it_has() -> None:
         while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
             assert rest[0] in command.commands, f"{name}: there is no `gptoss … {rest[0]}`"
             command, rest = command.commands[rest[0]], rest[1:]
-        known = {option for one in command.params for option in one.opts}
+        known = {option for one in command.params for option in one.opts + one.secondary_opts}
         given = {word.partition("=")[0] for word in rest if word.startswith("--")}
         assert given <= known, f"{name}: {command.name} has no {given - known}"
 

@@ -48,4 +48,5 @@ def test_engines_are_spread_over_a_hundred_nodes_and_none_is_packed_too_full(
     assert placed["small"]["most on a node"] - placed["small"]["fewest on a node"] <= 1, "spread"
     assert placed["most cards on a node"] <= CARDS
     assert placed["free cards"] == NODES * CARDS - LARGE * placed["large"]["cards"] - SMALL
+    assert placed["as many as fit"] == ""
     assert placed["one too many"].startswith("pool large: "), "what is missing is said"

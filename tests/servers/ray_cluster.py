@@ -6,6 +6,7 @@ being apart is not tested so.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -36,15 +37,16 @@ class RayCluster:
     tolerant: what it knows outlives it.
     """
 
-    def __init__(self, settings: Mapping[str, str], redis: str = "", head_cpus: int = 1) -> None:
+    def __init__(self, settings: Mapping[str, str], redis: str = "") -> None:
         self._settings = settings
         self._port = free_port()
         self._nodes: dict[str, Any] = {}
+        self._numbers = itertools.count(3)  # never that of a node that is gone
         self._folder = Path()
         self._cluster: Any = None
         outer = {"external_addresses": [redis]} if redis else {}
         self._head = {
-            "num_cpus": head_cpus,
+            "num_cpus": 1,
             "num_gpus": 0,
             "gcs_server_port": self._port,
             "node_ip_address": "127.0.0.2",
@@ -64,7 +66,7 @@ class RayCluster:
 
     def add(self, name: str, *, cpus: int, gpus: int = 0, **options: Any) -> None:
         """One more node."""
-        last = len(self._nodes) + 3
+        last = next(self._numbers)
         address = f"127.0.{last // 250}.{last % 250}"
         with self._surroundings(name):
             self._nodes[name] = self._cluster.add_node(
@@ -76,10 +78,6 @@ class RayCluster:
                 object_store_memory=80 << 20,
                 **options,
             )
-
-    def state(self, name: str) -> Path:
-        """The state folder of a node."""
-        return self._folder / name / "state"
 
     def kill(self, name: str) -> None:
         """A node, as when its power fails: all of Ray's processes there."""

@@ -20,7 +20,9 @@ _PATIENCE_SECONDS = 240.0
 async def main(number: int, large: int, small: int) -> None:
     """Print where everything went."""
     cluster.connect(None, "placement")
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while len(nodes := _workers()) < number:
+        assert time.monotonic() < deadline, "not all nodes came"
         time.sleep(0.5)  # noqa: ASYNC251  # nothing else runs
     pools = {"large": Pool(profile="h100-80g"), "small": Pool(profile="h100-80g-x1")}
     asks = {name: Ask.of(pool) for name, pool in pools.items()}
@@ -49,7 +51,9 @@ async def main(number: int, large: int, small: int) -> None:
     }
     found["most cards on a node"] = max(taken.values())
     found["free cards"] = sum(node.free_cards for node in nodes)
-    found["one too many"] = room.shortage(nodes, {"large": (asks["large"], number * 8)})
+    pairs = sum(int(node.free_cards) // asks["large"].cards for node in nodes)
+    found["as many as fit"] = room.shortage(nodes, {"large": (asks["large"], pairs)})
+    found["one too many"] = room.shortage(nodes, {"large": (asks["large"], pairs + 1)})
     sys.stdout.write(json.dumps(found))
 
 

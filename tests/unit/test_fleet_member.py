@@ -49,7 +49,7 @@ def test_an_engine_is_what_it_says(phase: Phase) -> None:
 
 
 def test_an_engine_that_has_said_nothing_is_being_placed() -> None:
-    member = Member("main-1", ORDER, NODE)
+    member = Member("main-1", ORDER, node=NODE)
     assert member.phase is Phase.PLACING
     assert member.why
 

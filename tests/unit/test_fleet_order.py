@@ -175,9 +175,15 @@ def test_an_engine_drains_as_long_as_the_fleet_says(seconds: float) -> None:
     assert Settings(drain=variables["GPTOSS_DRAIN"]).drain == pytest.approx(seconds, rel=1e-4)
 
 
-def test_nothing_of_a_pool_shortens_the_time_that_streams_get() -> None:
-    found = order(fleet(("engine.pools.main.env", {"GPTOSS_DRAIN": "1", "A": "2"})))
+def test_streams_get_the_time_that_the_document_says() -> None:
+    found = order(fleet(("engine.pools.main.env", {"A": "2"})))
     assert found.variables() == {"A": "2", "GPTOSS_DRAIN": "120"}
+
+
+def test_engines_for_other_nodes_are_other_engines() -> None:
+    """As in the chart: those that run where they may not any more are replaced."""
+    moved = order(fleet(("engine.pools.main.nodeSelector", {"zone": "b"})))
+    assert moved.generation != order(fleet()).generation
 
 
 def test_nothing_asks_a_hub_where_there_is_none() -> None:

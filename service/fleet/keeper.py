@@ -170,7 +170,7 @@ class Keeper:
         )
 
     async def _run(self) -> None:
-        while not (self._ending and not self._members):
+        while not (self._ending and self._found and not self._members):
             try:
                 if not self._found:
                     self._find()

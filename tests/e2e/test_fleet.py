@@ -26,7 +26,7 @@ def fleet(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 
 def streams(fleet: RayFleet) -> Load:
-    # There is a stream at each moment, and something left of the processors for engines that start.
+    # Nearly always there is one, and something left of the processors for engines that start.
     return fleet.load(clients=2, tokens=TOKENS, pause=0.5, whole=False)
 
 
@@ -45,7 +45,7 @@ def test_one_command_starts_a_fleet_that_a_gateway_finds(fleet: RayFleet) -> Non
     assert "api_server" in fleet.done("logs", engine["name"])
 
 
-def test_scaled_up_and_down_under_streams_none_is_cut(fleet: RayFleet) -> None:
+def test_scaled_up_under_streams_none_is_cut(fleet: RayFleet) -> None:
     before = fleet.ready()
     with streams(fleet) as load:
         load.more(3)
@@ -55,10 +55,6 @@ def test_scaled_up_and_down_under_streams_none_is_cut(fleet: RayFleet) -> None:
         assert {one["node"] for one in two.values()} == {"a", "b"}, "spread over nodes"
         fleet.until_followed(two)
         load.more(6)
-        fleet.done("scale", ray_fleet.POOL, "1")
-        one = fleet.until_ready(1)
-        fleet.until_followed(one)
-        load.more(3)
     assert not load.failed
 
 
@@ -110,6 +106,7 @@ def test_the_engine_of_a_node_that_dies_is_started_on_another(fleet: RayFleet) -
 
 
 def test_while_the_head_is_away_streams_go_on_and_then_the_fleet_does(fleet: RayFleet) -> None:
+    """It is scaled down then, under streams as well."""
     before = fleet.until_ready(2)
     fleet.until_followed(before)
     with streams(fleet) as load:

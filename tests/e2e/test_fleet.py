@@ -15,7 +15,7 @@ from tests.e2e.ray_fleet import DRAIN, ENGINE_CPUS, RayFleet, is_left
 from tests.e2e.traffic import Load
 from tests.integration.fleet import until
 
-TOKENS = 80
+TOKENS = 40
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +45,27 @@ def test_one_command_starts_a_fleet_that_a_gateway_finds(fleet: RayFleet) -> Non
     assert "api_server" in fleet.done("logs", engine["name"])
 
 
-def test_scaled_up_under_streams_none_is_cut(fleet: RayFleet) -> None:
+def test_another_engine_comes_with_the_demand_and_no_stream_is_cut(fleet: RayFleet) -> None:
     before = fleet.ready()
-    with streams(fleet) as load:
-        load.more(3)
-        fleet.done("scale", ray_fleet.POOL, "2")
+    scaling = {"enabled": True, "minReplicas": 1, "maxReplicas": 2, "requestsPerReplica": 1}
+    fleet.up(autoscaling=scaling)
+    assert fleet.ready().keys() == before.keys(), "an engine is told nothing of it"
+    # Two and more at a time, where one is enough for one engine.
+    with fleet.load(clients=3, tokens=TOKENS, pause=0.2, whole=False) as load:
         two = fleet.until_ready(2)
         assert before.keys() < two.keys(), "what ran goes on"
         assert {one["node"] for one in two.values()} == {"a", "b"}, "spread over nodes"
         fleet.until_followed(two)
         load.more(6)
     assert not load.failed
+    fleet.up(autoscaling={"enabled": False}, replicas=2)
+    assert fleet.ready().keys() == two.keys()
 
 
 def test_engines_are_replaced_one_after_the_other_under_streams_none_is_cut(
     fleet: RayFleet,
 ) -> None:
-    fleet.up(replicas=2)
     before = fleet.until_ready(2)
-    fleet.until_followed(before)
     with streams(fleet) as load:
         load.more(3)
         fleet.up("--no-wait", env={"VLLM_LOG_STATS_INTERVAL": "20"})
@@ -125,29 +127,6 @@ def test_while_the_head_is_away_streams_go_on_and_then_the_fleet_does(fleet: Ray
         fleet.until_followed(left)
         load.more(3)
     assert not load.failed
-
-
-def test_another_engine_comes_with_the_demand_and_goes_with_it(fleet: RayFleet) -> None:
-    one = fleet.until_ready(1)
-    scaling = {
-        "enabled": True,
-        "minReplicas": 1,
-        "maxReplicas": 2,
-        "requestsPerReplica": 2,
-        "scaleDownSeconds": 5,
-    }
-    fleet.up(autoscaling=scaling)
-    assert fleet.until_ready(1).keys() == one.keys(), "an engine is told nothing of it"
-    # Four at a time, where two are enough for one engine: also while one of them has just ended.
-    with fleet.load(clients=4, tokens=TOKENS, whole=False) as load:
-        two = fleet.until_ready(2)
-        fleet.until_followed(two)
-        load.more(3)
-    left = fleet.until_ready(1)
-    assert not load.failed
-    assert left.keys() < two.keys()
-    fleet.up(autoscaling={"enabled": False}, replicas=1)
-    fleet.until_followed(left)
 
 
 def test_a_document_whose_engines_do_not_start_leaves_the_others_running(fleet: RayFleet) -> None:

@@ -10,10 +10,12 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import ray._private.node
 from ray.cluster_utils import Cluster
 
 from tests.process import environment, free_port
@@ -28,6 +30,21 @@ _SYSTEM = {
     # How long nodes go on without a head; deploy/ray says so, too.
     "gcs_rpc_server_reconnect_timeout_s": 3600,
 }
+
+
+class _Patient:
+    """Time for Ray's code that starts a node: it gives up after 30 s, which is not to be set and
+    less than a busy machine may take. Here that is two minutes."""
+
+    @staticmethod
+    def monotonic() -> float:
+        return time.monotonic() / 4
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+ray._private.node.time = _Patient()
 
 
 class RayCluster:

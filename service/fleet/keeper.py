@@ -18,9 +18,10 @@ from typing import Any
 from service.errors import UserError
 from service.fleet import cluster, document, room
 from service.fleet.board import Board
+from service.fleet.care import Care
 from service.fleet.demand import Demand, Scale, ask
 from service.fleet.document import Fleet, Pool
-from service.fleet.member import Member, Picture, PoolRow, Row
+from service.fleet.member import Member, Picture, PoolRow
 from service.fleet.order import Order, Report
 from service.fleet.replica import Replica
 from service.fleet.rollout import LIVING, Phase, next_steps
@@ -34,31 +35,6 @@ _ANSWER_SECONDS = 5.0
 _DEMAND_SECONDS = 10.0
 # For the process of a new actor to be there.
 _ACTOR_SECONDS = 300.0
-# An engine that does not start is not started again and again as fast as that is possible.
-_FIRST_PAUSE, _DOUBLINGS = 2.0, 5
-
-
-class _Care:
-    """What is remembered of one pool."""
-
-    def __init__(self) -> None:
-        self.by_hand: int | None = None
-        self.scale: Scale | None = None
-        self.failures = 0
-        self.not_before = 0.0
-        self.why = ""
-        self.last_failure = ""
-
-    def failed(self, why: str) -> None:
-        """An engine of it did not start."""
-        self.last_failure = why
-        pause = _FIRST_PAUSE * 2 ** min(self.failures, _DOUBLINGS)
-        self.failures += 1
-        self.not_before = time.monotonic() + pause
-
-    def worked(self) -> None:
-        """An engine of it is ready."""
-        self.failures, self.not_before = 0, 0.0
 
 
 class Keeper:
@@ -76,7 +52,7 @@ class Keeper:
         self._fleet: Fleet = document.parse(text)
         self._origin = origin
         self._members: dict[str, Member] = {}
-        self._care: dict[str, _Care] = {}
+        self._care: dict[str, Care] = {}
         for pool, replicas in by_hand.items():
             self._of(pool).by_hand = replicas
         self._board = Board(self._known)
@@ -163,7 +139,9 @@ class Keeper:
                 )
                 for name, pool in fleet.pools.items()
             ),
-            engines=tuple(self._row(one, now) for one in members),
+            engines=tuple(
+                one.row(now, self._generation(one.order.pool), fleet.pools) for one in members
+            ),
             asks={name: Ask.of(pool) for name, pool in fleet.pools.items()},
             ending=self._ending,
             fault=self._fault,
@@ -285,7 +263,7 @@ class Keeper:
         """One pool towards what the document says. What it takes is no more `free`."""
         pool, care = self._fleet.pools.get(name), self._of(name)
         wanted = 0 if pool is None or self._ending else self._wanted(name)
-        generation = Order.of(self._fleet, name, pool).generation if pool else ""
+        generation = self._generation(name)
         rollout = pool.rollout if pool else document.Rollout()
         steps = next_steps(wanted, rollout, [one.seen(generation) for one in self._pool(name)])
         for each in steps.clear:
@@ -390,30 +368,16 @@ class Keeper:
             return pool.replicas if care.by_hand is None else care.by_hand
         return self._scale(name, pool).replicas
 
+    def _generation(self, name: str) -> str:
+        """Of engines that run as the document says now; empty for a pool that is gone from it."""
+        pool = self._fleet.pools.get(name)
+        return Order.of(self._fleet, name, pool).generation if pool else ""
+
     def _pool(self, name: str) -> list[Member]:
         return [one for one in self._members.values() if one.order.pool == name]
 
-    def _of(self, pool: str) -> _Care:
-        return self._care.setdefault(pool, _Care())
-
-    def _row(self, member: Member, now: float) -> Row:
-        report, pool = member.report, self._fleet.pools.get(member.order.pool)
-        current = pool and Order.of(self._fleet, member.order.pool, pool).generation
-        return Row(
-            name=member.name,
-            pool=member.order.pool,
-            node=member.node.name if member.node else "",
-            node_id=member.node.id if member.node else "",
-            cards=Ask.of(pool).cards if pool else 0,
-            phase=member.phase,
-            url=report.url if report else "",
-            process=report.process if report else 0,
-            running=report.running if report else 0,
-            waiting=report.waiting if report else 0,
-            age=now - member.made,
-            why=member.why,
-            current=member.order.generation == current,
-        )
+    def _of(self, pool: str) -> Care:
+        return self._care.setdefault(pool, Care())
 
     def _keep(self) -> None:
         by_hand = {n: c.by_hand for n, c in self._care.items() if c.by_hand is not None}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.fleet import rollout
+from service.fleet.document import Pool
 from service.fleet.order import Order, Report
 from service.fleet.rollout import Phase
 from service.fleet.room import Ask, Node
@@ -68,6 +69,25 @@ class Member:
             self.order.generation == generation,
             self.node.id if self.node else "",
             report.running + report.waiting if report else 0,
+        )
+
+    def row(self, now: float, generation: str, pools: Mapping[str, Pool]) -> "Row":
+        """What people see of it, where `generation` is what the document says now."""
+        report, pool = self.report, pools.get(self.order.pool)
+        return Row(
+            name=self.name,
+            pool=self.order.pool,
+            node=self.node.name if self.node else "",
+            node_id=self.node.id if self.node else "",
+            cards=Ask.of(pool).cards if pool else 0,
+            phase=self.phase,
+            url=report.url if report else "",
+            process=report.process if report else 0,
+            running=report.running if report else 0,
+            waiting=report.waiting if report else 0,
+            age=now - self.made,
+            why=self.why,
+            current=self.order.generation == generation,
         )
 
 

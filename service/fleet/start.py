@@ -62,7 +62,7 @@ def _begin(fleet: Fleet, origin: str) -> None:
 
 def check(fleet: Fleet, before: Picture | None) -> None:
     """What is known to be in the way, in one line. Raises `UserError`."""
-    nodes = _with_own(cluster.nodes(), fleet, before)
+    nodes = _with_own(cluster.nodes(), before)
     wanted = {name: (Ask.of(pool), _least(pool)) for name, pool in fleet.pools.items()}
     if lack := room.shortage(nodes, wanted):
         raise UserError(lack)
@@ -170,7 +170,7 @@ def _least(pool: document.Pool) -> int:
     return scaling.min_replicas if scaling.enabled else pool.replicas
 
 
-def _with_own(nodes: list[Node], fleet: Fleet, before: Picture | None) -> list[Node]:
+def _with_own(nodes: list[Node], before: Picture | None) -> list[Node]:
     """The nodes as if this fleet had nothing yet: what it has can be replaced."""
     if before is None:
         return nodes

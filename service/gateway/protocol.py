@@ -2,7 +2,8 @@
 
 A connection costs memory and a descriptor before anybody knows whose it is. So its heads are
 bounded in bytes and in time, and it carries one request at a time: pipelined requests queue without
-bound in uvicorn, and hide from the request under way that its client has left.
+bound in uvicorn, and hide from the request under way that its client has left. What comes after a
+connection's last request is dropped, and takes nothing from the answer to it.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._unparsed = 0
         self._fault = ""
+        self._had_last = False
         self._deadline: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._expect_head()
@@ -38,7 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._had_last or self.transport.is_closing():
             return
         # Counted until the parser hands something over: heads, trailers and chunk extensions.
         self._unparsed += len(data)
@@ -73,6 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unparsed = 0
+        self._had_last = self.cycle is not None and not self.cycle.keep_alive
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -82,6 +85,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP; never within an answer that is under way."""
+        if self._had_last:
+            return
         if self._is_answering():
             self.transport.abort()
         else:

@@ -110,15 +110,19 @@ ONE_ANSWER = {
 def test_one_connection_that_ends_has_one_answer(
     gateway: Gateway, engine: FakeEngine, name: str
 ) -> None:
-    """The path alone is the route, wherever it stands; what comes after `close` is not read."""
+    """The path alone is the route, wherever it stands.
+
+    What comes after a last request is not read, whether it comes with it or after it.
+    """
     line, head, status = ONE_ANSWER[name]
     close = b"" if b"connection" in head else b"connection: close\r\n"
     before = len(engine.calls)
+    another = written(gateway, line, head + b"\r\n" + BODY)
     with connect(gateway) as connection:
-        connection.sendall(written(gateway, line, head + close + b"\r\n" + BODY))
+        connection.sendall(written(gateway, line, head + close + b"\r\n" + BODY) + another)
         wait_for(lambda: len(engine.calls) > before or status != 200)
         with contextlib.suppress(ConnectionError):
-            connection.sendall(written(gateway, line, head + b"\r\n" + BODY))
+            connection.sendall(another)
         answer = read_all(connection)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert answer.count(b"x-request-id") == 1

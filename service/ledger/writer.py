@@ -59,6 +59,7 @@ class Ledger:
         self._records: deque[UsageRecord] = deque()
         self._batch_is_full = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._inheriting = asyncio.Lock()
         self._closed = False
         self._is_away = False
         self._overflows = False
@@ -103,7 +104,9 @@ class Ledger:
         if self._journal is None:
             return
         try:
-            async with asyncio.timeout(seconds):
+            # One at a time: another one would take a file that is being written for a living
+            # gateway's, and have nothing left to try again.
+            async with asyncio.timeout(seconds), self._inheriting:
                 with contextlib.closing(self._journal.left()) as left:
                     for remains in left:
                         await self._write_remains(remains)

@@ -112,6 +112,40 @@ def test_what_is_left_waits_in_its_file_while_the_database_is_away(tmp_path: Pat
     asyncio.run(run())
 
 
+def test_what_is_left_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+    """Else the second takes for a living gateway's what the first has locked, and gives up."""
+    folder = tmp_path / "journal"
+    leave(folder, "one")
+
+    class Held(Database):
+        """A database whose first transaction fails once that is allowed."""
+
+        fails = asyncio.Event()
+
+        @contextlib.asynccontextmanager
+        async def begin(self) -> AsyncIterator[AsyncConnection]:
+            if not self.fails.is_set():
+                await self.fails.wait()
+                raise ConnectionError
+            async with super().begin() as connection:
+                yield connection
+
+    async def run() -> None:
+        async with opened(f"sqlite:///{tmp_path / 'ledger.db'}") as direct:
+            held = Held(f"sqlite:///{tmp_path / 'ledger.db'}")
+            ledger = Ledger(held, SOON, Journal(folder))
+            both = asyncio.gather(ledger.inherit(), ledger.inherit())
+            await asyncio.sleep(0)  # both have begun
+            held.fails.set()
+            await both
+            assert (ledger.failures, ledger.written) == (1, 1)
+            assert [row.id for row in await rows(direct)] == ["one"]
+            await ledger.close(1)
+            await held.close()
+
+    asyncio.run(run())
+
+
 def test_what_may_have_been_summed_is_dropped_and_counted_rather_than_counted_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,6 +15,9 @@ from tests.e2e.ray_fleet import DRAIN, ENGINE_CPUS, RayFleet, is_left
 from tests.e2e.traffic import Load
 from tests.integration.fleet import until
 
+# Ray gives all that it starts a niceness of 15: beside engines of other tests these would starve.
+pytestmark = pytest.mark.alone
+
 TOKENS = 40
 
 

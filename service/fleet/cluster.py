@@ -57,6 +57,9 @@ def connect(address: str | None, fleet: str) -> None:
             f"no Ray head answers at {host}:{port} ({reason}): start it with"
             " `ray start --head`, or name another with --address or RAY_ADDRESS"
         ) from None
+    # Ray prints whatever it hears of the cluster, such as that a node died, into what a command
+    # says, JSON and all. Its own debugger turns that off like this.
+    ray._private.worker._worker_logs_enabled = False
     try:
         ray.init(
             address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",

@@ -172,6 +172,40 @@ def test_what_is_not_there(site: Site, words: list[str], said: str) -> None:
     assert said in site.refusal(*words)
 
 
+# Waits until it has heard that a node died.
+_TOLD = """\
+import threading
+from ray._private import utils, worker
+from service.fleet import cluster
+
+told, tell = threading.Event(), worker.print_to_stdstream
+
+def telling(*args, **options):
+    tell(*args, **options)
+    told.set()
+
+worker.print_to_stdstream = telling
+cluster.connect(None, "told")
+gcs = worker.global_worker.gcs_client
+while not told.wait(1):
+    utils.publish_error_to_driver("node", "a node died", gcs_client=gcs)
+print("the answer")
+"""
+
+
+def test_what_ray_hears_of_the_cluster_is_not_printed_into_an_answer(site: Site) -> None:
+    """It would be in the midst of JSON."""
+    said = subprocess.run(
+        [sys.executable, "-c", _TOLD],
+        env=site.cluster.environment(site.home),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS,
+    )
+    assert said.stdout == "the answer\n"
+
+
 _OTHERS = """\
 import json, sys
 import ray

@@ -103,7 +103,8 @@ def faults(core: Path, door: str, behind: str, prometheus: str) -> dict[str, Any
     # Late enough for the first to be seen to be over: that takes 15 s.
     deny = {"at": 42, "do": "deny", "target": "door", "lasts": DENIED}
     clients = {"kind": "closed", "clients": 12}  # as many on however slow a machine
-    return steady(clients, seconds=60, output=120) | {
+    # Long enough for whoever comes back to find things as before.
+    return steady(clients, seconds=75, output=120) | {
         "fault_targets": {
             "core": {"kind": "process", "pid_file": str(core)},
             "door": {"kind": "proxy", "listen": door, "upstream": behind},

@@ -24,6 +24,8 @@ from tests.e2e.conftest import MODEL, TEAM, Stack
 REQUESTS = 520
 AT_ONCE = 16
 LONGEST = 48
+# An answer that is left is longer than what an engine may be ahead of a client on a busy machine.
+LEFT = 200
 # vLLM schedules the next step while the last one's output is on its way, and learns of a client's
 # leaving between two steps; the rest is slack for a machine that is busy.
 STEPS_AFTER_A_CUT = 24
@@ -65,7 +67,9 @@ def plans(rng: random.Random) -> list[Plan]:
     for index in rng.sample(range(REQUESTS), REQUESTS // 3):
         plan = made[index]
         if plan.stream and rng.random() < 0.8:
-            made[index] = Plan(plan.path, plan.body, pieces=rng.randrange(LONGEST))
+            length = plan.body.keys() & {"max_tokens", "max_output_tokens"}
+            body = plan.body | dict.fromkeys(length, LEFT)
+            made[index] = Plan(plan.path, body, pieces=rng.randrange(LONGEST))
         else:
             made[index] = Plan(plan.path, plan.body, seconds=rng.uniform(0.0, 0.5))
     return made
@@ -220,8 +224,8 @@ def test_ledger_counters_and_engine_agree(stack: Stack, seed: int) -> None:
     assert {record.settlement for record in records} <= {Settlement.EXACT, Settlement.CUT}
     unaccounted = engine_tokens(stack) - before - charged(records)
     cut = sum(record.settlement is Settlement.CUT for record in records)
-    assert cut > len(cut_streams) // 8, "too few for the next line to say something"
-    at_once = AT_ONCE * LONGEST  # the machine stood still, and all that were open went on
+    assert cut > len(cut_streams) // 4, "too few for the next line to say something"
+    at_once = AT_ONCE * LEFT  # the machine stood still, and all that were open went on
     assert 0 <= unaccounted.completion <= cut * STEPS_AFTER_A_CUT + at_once
     unseen = [record for record in records if not record.prompt_tokens]
     longest_prompt = max(record.prompt_tokens for record in records)

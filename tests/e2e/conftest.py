@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from openai import OpenAI
-from prometheus_client.parser import text_string_to_metric_families
 
 from service import settings
 from service.engine import tiny
 from service.tenants.team import Team
 from tests import web
+from tests.exposition import total
 from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
@@ -43,12 +43,7 @@ class Stack:
     def engine_metric(self, name: str, **labels: str) -> float:
         """The sum of one of vLLM's own metrics."""
         text = web.get(f"{self.engine_url}/metrics", timeout=10).text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return total(text, name, **labels)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests import web
+from tests.exposition import total
 from tests.integration.load import Load
 from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, stop, wait_until_ready
@@ -194,12 +194,7 @@ class Gateway(Process):
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series."""
         page = web.get(f"{self.ops}/metrics", timeout=10).text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(page)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return total(page, name, **labels)
 
     def quota(self, key: str) -> dict[str, Any]:
         """What it says of a key's team."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.exposition import total
 from tests.integration.conftest import ENGINE_KEY, IDLE_TIMEOUT, MAX_BODY, Gateway
 from tests.integration.fake_engine import DONE, EVENT, Call, FakeEngine
 
@@ -496,12 +496,7 @@ def test_a_hundred_clients_that_leave_leave_nothing_open(gateway: Gateway) -> No
 
 def metric(gateway: Gateway, name: str, **labels: str) -> float:
     text = httpx.get(f"{gateway.ops}/metrics").text
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    return total(text, name, **labels)
 
 
 def test_requests_are_counted_by_how_they_ended(gateway: Gateway, client: httpx.Client) -> None:

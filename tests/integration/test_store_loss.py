@@ -15,11 +15,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from service.quota.limits import Limits
 from service.settings import DatabaseSettings, Settings
 from service.tenants.team import Team
+from tests.exposition import total
 from tests.integration.fake_engine import COMPLETION, PROMPT, FakeEngine
 from tests.integration.test_gateway import CHAT, ask, wait_for
 from tests.integration.test_gateway_process import gateway_env
@@ -48,13 +48,13 @@ class Cluster:
         return httpx.Client(base_url=self.urls[gateway], headers=headers, timeout=10)
 
     def metric(self, name: str, gateway: int = 0, **labels: str) -> float:
-        return _sum(self._page(gateway), name, labels)
+        return total(self._page(gateway), name, **labels)
 
     def counted(self, histogram: str, le: str, gateway: int) -> tuple[float, float]:
         """How often something was observed, and how often it was above `le`, at one moment."""
         page = self._page(gateway)
-        all_of_them = _sum(page, f"{histogram}_count", {})
-        return all_of_them, all_of_them - _sum(page, f"{histogram}_bucket", {"le": le})
+        all_of_them = total(page, f"{histogram}_count")
+        return all_of_them, all_of_them - total(page, f"{histogram}_bucket", le=le)
 
     def _page(self, gateway: int) -> str:
         return httpx.get(f"{self.ops[gateway]}/metrics", timeout=10).text
@@ -199,15 +199,6 @@ def test_a_quota_store_that_is_lost_fails_no_request_and_loses_no_token(
         wait_for(lambda: day()["used"] == expected, 10)
         assert day()["reserved"] == 0
     wait_for(lambda: ledger_tokens(cluster, name) == expected, 10)
-
-
-def _sum(page: str, name: str, labels: dict[str, str]) -> float:
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def ledger_tokens(cluster: Cluster, team: str) -> int:

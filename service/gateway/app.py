@@ -16,8 +16,8 @@ from service.gateway.client import (
     Message,
     Receive,
     Send,
+    UntilGone,
     read_body,
-    until_gone,
 )
 from service.gateway.conversation import conversation
 from service.gateway.destination import Destination, destination, visible
@@ -130,7 +130,7 @@ class Gateway:
                 limit=self._settings.max_body_bytes,
                 seconds=self._settings.body_timeout,
             )
-        async with until_gone(receive, lambda: exchange.answered):
+        with UntilGone(exchange.client, lambda: exchange.answered):
             await self._infer(route, body, principal, exchange)
 
     async def _infer(

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from types import TracebackType
+from typing import Any, Protocol
 
 from service.gateway import errors
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+CONNECTION = "gptoss.connection"
+"""ASGI extension: the request's `ClientConnection`."""
 
 # What is read, and thrown away, of a body that is too large. A client that is still sending when
 # the connection closes sees a reset instead of the 413 that tells it why.
@@ -23,6 +27,23 @@ class ClientGone(Exception):
 
 class ClientStalled(Exception):
     """The client stopped reading its answer."""
+
+
+class ClientConnection(Protocol):
+    """What ASGI has no word for."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client reads so slowly that a send would wait."""
+
+    def write(self, body: bytes) -> None:
+        """A piece of an answer that has begun and is sent in chunks: at once, whatever waits."""
+
+    def abort(self) -> None:
+        """Close at once, unsent bytes and all."""
+
+    def watch(self, gone: Callable[[], None] | None) -> None:
+        """Have `gone` called when the client leaves, or nobody any more."""
 
 
 async def read_body(
@@ -78,32 +99,39 @@ async def _part(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-@contextlib.asynccontextmanager
-async def until_gone(receive: Receive, answered: Callable[[], bool]) -> AsyncIterator[None]:
-    """Run a block until it ends or the client leaves: that cancels it and raises `ClientGone`.
+class UntilGone:
+    """A block that lasts until it ends or the client leaves: that cancels it and raises
+    `ClientGone`.
 
-    The body must have been read: all that can still come from the client is its leaving. Servers
-    say the same once they have all of the answer, which is what `answered` is about.
+    A context manager. The body must have been read: all that can still come from the client is its
+    leaving. Once `answered` is true nothing is lost by it.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    watch = asyncio.ensure_future(receive())
-    gone = False
 
-    def cancel(watch: "asyncio.Future[Message]") -> None:
-        nonlocal gone
-        if not (watch.cancelled() or answered()):
-            gone = True
-            task.cancel()
+    __slots__ = ("_answered", "_client", "_gone", "_task")
 
-    watch.add_done_callback(cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
+    def __init__(self, client: ClientConnection, answered: Callable[[], bool]) -> None:
+        self._client = client
+        self._answered = answered
+        self._gone = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._client.watch(self._leave)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.watch(None)
         # Ours, unless somebody else cancelled this task too (the server, at the end of a drain).
-        if gone and task.uncancel() == 0:
+        if self._gone and kind is asyncio.CancelledError and self._task.uncancel() == 0:
             raise ClientGone from None
-        raise
-    finally:
-        watch.remove_done_callback(cancel)
-        watch.cancel()
+
+    def _leave(self) -> None:
+        if not self._answered():
+            self._gone = True
+            self._task.cancel()

@@ -5,9 +5,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 
-from service.gateway.client import ClientStalled, Message, Send
+from service.gateway.client import CONNECTION, ClientConnection, ClientStalled, Message, Send
 from service.gateway.errors import APIError
-from service.gateway.protocol import CONNECTION
 from service.gateway.routes import dialect_of
 from service.gateway.tab import Bill, Tab
 from service.gateway.timing import Timing
@@ -48,9 +47,7 @@ class Exchange:
         self._send = send
         self._patience = patience
         self._streams = streams
-        connection = scope.get("extensions", {}).get(CONNECTION, {})
-        self._abort = connection.get("abort", lambda: None)
-        self._is_full = connection.get("is_full", lambda: True)
+        self.client: ClientConnection = scope["extensions"][CONNECTION]
         digits = secrets.token_hex(16)
         self.id = f"req_{digits}"
         self.trace = Trace.of(scope["headers"], digits, sampling)
@@ -102,14 +99,25 @@ class Exchange:
         await self._start(status, (_JSON, length, *headers))
         await self._body(body, more=False)
 
+    @property
+    def takes(self) -> bool:
+        """Whether events can be passed on now, without waiting."""
+        return self.streaming and not self.client.is_full
+
+    def push(self, events: bytes, *, is_comment: bool = False) -> None:
+        """Pass whole events of a stream on at once. Only while it `takes` them."""
+        if not is_comment:
+            self.begun = True
+            self.timing.piece()
+        self.client.write(events)
+
     async def write(self, events: bytes) -> None:
         """Pass events of a stream on. Waits while the client reads more slowly than they come.
 
         Raises `ClientStalled` when it reads nothing at all for too long.
         """
         self.begun = True
-        if events:
-            self.timing.piece()
+        self.timing.piece()
         await self._pass_on(events)
 
     async def comment(self, comments: bytes) -> None:
@@ -119,7 +127,7 @@ class Exchange:
     async def _pass_on(self, events: bytes, *, more: bool = True) -> None:
         if not self.streaming:
             await self._begin_stream()
-        if not self._is_full():  # then it does not wait, and most chunks need no time limit
+        if not self.client.is_full:  # then it does not wait, and most chunks need no time limit
             await self._body(events, more=more)
             return
         try:
@@ -130,6 +138,7 @@ class Exchange:
 
     async def finish(self) -> None:
         """End a stream. Waits and raises as `write` does."""
+        self.begun = True
         await self._pass_on(b"", more=False)
 
     async def fail(self, error: APIError) -> None:
@@ -151,7 +160,7 @@ class Exchange:
 
     async def abort(self) -> None:
         """Close the connection: this client cannot be told anything."""
-        self._abort()
+        self.client.abort()
         await asyncio.sleep(0)  # for the server to notice, which would complain of half an answer
 
     async def _begin_stream(self) -> None:

@@ -8,14 +8,13 @@ connection's last request is dropped, and takes nothing from the answer to it.
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-CONNECTION = "gptoss.connection"
-"""ASGI extension: `abort` closes the connection at once, unsent bytes and all; `is_full` is whether
-the client reads so slowly that a send would wait."""
+from service.gateway.client import CONNECTION
 
 HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
@@ -25,19 +24,22 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One request at a time, whose head comes soon and is not large."""
+    """One request at a time, whose head comes soon and is not large. A `ClientConnection`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._unparsed = 0
         self._fault = ""
         self._had_last = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._gone: Callable[[], None] | None = None
         super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
         super().connection_lost(exc)
+        if self._gone is not None:
+            self._gone()
 
     def data_received(self, data: bytes) -> None:
         if self._had_last or self.transport.is_closing():
@@ -53,9 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise httptools.HttpParserError("a request before the answer to the last one")
         self._expect_head()
         super().on_message_begin()
-        self.scope["extensions"] = {
-            CONNECTION: {"abort": self.transport.abort, "is_full": lambda: self.flow.write_paused}
-        }
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         self._forget_deadline()
@@ -82,6 +82,29 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.transport.is_closing():
             self._unparsed = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client reads so slowly that a send would wait."""
+        return self.flow.write_paused
+
+    def write(self, body: bytes) -> None:
+        """As `send` writes a piece of an answer in chunks, without a message to say so."""
+        if not self.cycle.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+
+    def abort(self) -> None:
+        """Close at once, unsent bytes and all."""
+        self.transport.abort()
+
+    def watch(self, gone: Callable[[], None] | None) -> None:
+        """Have `gone` called when the client leaves, or nobody any more."""
+        self._gone = gone
+        if gone is None:
+            return
+        self.flow.resume_reading()  # a body that is large stops it, and so its end is not seen
+        if self.cycle.disconnected:
+            gone()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP; never within an answer that is under way."""

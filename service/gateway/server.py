@@ -16,17 +16,18 @@ import uvloop
 from service.admin.app import create_app
 from service.gateway.app import Gateway
 from service.gateway.backing import open_backing
+from service.gateway.connections import Connections
 from service.gateway.dispatch import Dispatch
 from service.gateway.drain import Drain
 from service.gateway.listener import BACKLOG, bind
 from service.gateway.ops import Ops
 from service.gateway.protocol import BoundedProtocol
-from service.gateway.proxy import Proxy, open_session
+from service.gateway.proxy import Proxy
 from service.gateway.recorder import Recorder
 from service.gateway.reload import follow_file
 from service.grace import Grace, check
 from service.routing.picture import picture
-from service.routing.prober import Prober
+from service.routing.prober import Prober, open_session
 from service.routing.upstreams import Upstreams
 from service.settings import GatewaySettings, Settings
 from service.telemetry import contract
@@ -89,7 +90,11 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
     tracer = open_tracer(settings.telemetry)
     metrics, drain = Metrics(settings.telemetry.teams, bounds), Drain()
     stop = _stop_signal()
-    async with open_session() as session, open_backing(settings, metrics) as backing:
+    async with (
+        open_session() as session,
+        open_backing(settings, metrics) as backing,
+        Connections(settings.gateway.connect_timeout) as connections,
+    ):
         prober = Prober(session, settings.routing.health, Conservation(metrics).read)
         upstreams = Upstreams(settings.gateway, settings.routing, prober)
         metrics.show(lambda: series(upstreams))
@@ -104,12 +109,13 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
             know()
 
         know()
+        proxy = Proxy(connections, settings.gateway)
         gateway = Gateway(
             settings.gateway,
             backing.authenticator,
             backing.admission,
             upstreams,
-            Dispatch(Proxy(session, settings.gateway), settings.gateway, settings.routing, metrics),
+            Dispatch(proxy, settings.gateway, settings.routing, metrics),
             metrics,
             Recorder(metrics, tracer),
             drain,

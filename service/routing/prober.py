@@ -7,7 +7,13 @@ import random
 import time
 from collections.abc import Callable
 
-from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+)
 
 from service.routing.engine_page import EnginePage
 from service.routing.pool import Pool
@@ -21,7 +27,20 @@ _PAGES_PER_SECOND = 20.0
 # Between two checks of a replica that requests do not reach: three find it down in a second.
 _SOON_SECONDS = 0.3
 
+# Shorter than the 5 s after which vLLM closes an idle connection.
+_KEEP_ALIVE_SECONDS = 4.0
+
 Reader = Callable[[Replica, EnginePage], None]
+
+
+def open_session() -> ClientSession:
+    """The connections for checks: apart from those of requests, and one to a replica."""
+    return ClientSession(
+        connector=TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept-Encoding"),
+        trust_env=False,
+    )
 
 
 class Prober:

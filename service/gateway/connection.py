@@ -76,15 +76,9 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether another request can be sent on it."""
-        return (
-            self._keeps
-            and self._is_open
-            and self._stage is _Stage.IDLE
-            and not self._transport.is_closing()
-            # An answer that came before all of its request was read.
-            and not self._transport.get_write_buffer_size()
-        )
+        """Whether it is good for another request, after the last one."""
+        # Not where an answer came before all of its request was out.
+        return self._is_free and not self._transport.get_write_buffer_size()
 
     @property
     def is_over(self) -> bool:
@@ -93,7 +87,7 @@ class Connection(asyncio.Protocol):
 
     def ask(self, head: bytes, body: bytes, reader: Reader) -> None:
         """Send a request. `head` is all of its head; `body` is not copied, however large."""
-        if not self.is_usable:
+        if not self._is_free:
             reader.failed(Broken("it closed before the request was sent"))
             return
         self._stage, self._reader = _Stage.HEAD, reader
@@ -121,6 +115,11 @@ class Connection(asyncio.Protocol):
         self._reader, self._keeps = None, False
         self._transport.abort()
 
+    @property
+    def _is_free(self) -> bool:
+        is_idle = self._keeps and self._is_open and self._stage is _Stage.IDLE
+        return is_idle and not self._transport.is_closing()
+
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -139,8 +138,9 @@ class Connection(asyncio.Protocol):
         if self._begun:
             self._begun = False
             reader.begun(self._status, self._media_type)
-        if self._parts:
-            parts, self._parts = self._parts, []
+        parts = self._parts
+        if parts and self._reader is reader:
+            self._parts = []
             reader.received(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._reader is not reader:  # it wanted no more
             return

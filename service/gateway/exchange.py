@@ -99,17 +99,16 @@ class Exchange:
         await self._start(status, (_JSON, length, *headers))
         await self._body(body, more=False)
 
-    @property
-    def takes(self) -> bool:
-        """Whether events can be passed on now, without waiting."""
-        return self.streaming and not self.client.is_full
-
-    def push(self, events: bytes, *, is_comment: bool = False) -> None:
-        """Pass whole events of a stream on at once. Only while it `takes` them."""
+    def push(self, events: bytes, is_comment: bool) -> bool:
+        """Pass whole events of a stream on at once. False, and nothing is done, where that would
+        have to wait."""
+        if not self.streaming or self.client.is_full:
+            return False
         if not is_comment:
             self.begun = True
             self.timing.piece()
         self.client.write(events)
+        return True
 
     async def write(self, events: bytes) -> None:
         """Pass events of a stream on. Waits while the client reads more slowly than they come.

@@ -20,8 +20,9 @@ class Patience:
         """The limit in force."""
         self._idle = idle
         self._has_begun = False
-        self._timeout = asyncio.timeout(first)
         self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + first
+        self._timeout = asyncio.timeout_at(self._end)
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
@@ -37,7 +38,8 @@ class Patience:
 
     def renew(self) -> None:
         """Something came."""
-        now, end = self._loop.time(), self._timeout.when()
-        if not self._has_begun or end is None or end - now < self._idle:
+        now = self._loop.time()
+        if self._end - now < self._idle or not self._has_begun:
             self._has_begun, self.seconds = True, self._idle
-            self._timeout.reschedule(now + self._idle * (1 + _EXTRA))
+            self._end = now + self._idle * (1 + _EXTRA)
+            self._timeout.reschedule(self._end)

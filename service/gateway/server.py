@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -139,6 +140,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
             lambda: follow_file(apply),
             lambda: watch_lag(metrics.loop_lag),
         ]
+        _spare_the_collector()
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(keep()) for keep in keepers]
             for server, listener in zip(servers, listeners, strict=True):
@@ -177,6 +179,17 @@ def _server(app: ASGI) -> _Server:
         "timeout_graceful_shutdown": 1,
     }
     return _Server(uvicorn.Config(app, **config))
+
+
+def _spare_the_collector() -> None:
+    """Look for garbage in cycles less often, and not among what a gateway has from its start.
+
+    A request leaves next to none: looking at all open streams, every few hundred objects, for what
+    is not there takes a tenth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _allow_many_files() -> int:

@@ -181,8 +181,9 @@ class Meter:
             self._usage, self.final = counts.usage(), True
 
     def _chunks(self, events: bytes) -> bytes:
-        kept = [self._chunk(event) for event in events.split(_END) if event]
-        return b"".join(kept)
+        if events.find(_END) == len(events) - len(_END):  # one, as nearly always
+            return self._chunk(events[: -len(_END)])
+        return b"".join([self._chunk(event) for event in events.split(_END) if event])
 
     def _chunk(self, event: bytes) -> bytes:
         """What the client gets of one event.
@@ -198,7 +199,7 @@ class Meter:
             return b"" if self._shown is Shown.NONE else event + _END
         if self._shown is Shown.CONTINUOUS:
             return event + _END
-        return event[: found.start()] + b"}" + _END
+        return event[: found.start()] + b"}\n\n"
 
     def _any_chunk(self, event: bytes) -> bytes:
         whole = event + _END

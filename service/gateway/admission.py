@@ -25,7 +25,7 @@ from service.quota.guard import Guard, Refusing
 from service.quota.reservation import Level, Outcome, Reservation, Scope, Settled
 from service.quota.settler import Settler
 from service.quota.store import Store, StoreUnavailable
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Children, Metrics
 from service.tenants.principal import Principal
 
 # An unbounded answer reserves at most this part of a limit: else a small one would never let
@@ -48,6 +48,7 @@ class Admission:
         self._settler = settler
         self._clerk = clerk
         self._metrics = metrics
+        self._admitted = Children(metrics.admitted)
         self._clock = clock
         self._calendar = Calendar()
         self._estimator = Estimator()
@@ -79,8 +80,11 @@ class Admission:
             _output(asked, principal, scopes, caps),
         )
         try:
-            with self._metrics.store_seconds.time():
+            began = time.perf_counter()
+            try:
                 outcome = await self._store.reserve(reservation)
+            finally:
+                self._metrics.store_seconds.observe(time.perf_counter() - began)
         except asyncio.CancelledError:
             # The client left. The store may have granted it, or be about to.
             self._settler.put(Settled(reservation, tokens=0, requests=0))
@@ -94,7 +98,7 @@ class Admission:
         if not outcome.granted:
             raise self._refusal(reservation, outcome, asked.model, headers, now)
         self._settler.opened(reservation)
-        self._metrics.admitted.labels(self._metrics.teams.label(reservation.team)).inc()
+        self._admitted[self._metrics.teams.label(reservation.team),].inc()
         pace = partial(self._estimator.answer, asked.model)
         return Tab(principal, asked, reservation, headers, pace, self._settle)
 

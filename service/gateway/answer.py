@@ -1,9 +1,8 @@
 """An engine's answer on its way to the client.
 
 What comes of a stream is passed on within the call that reads it from the socket, as long as the
-client reads. Only where that has to wait (for a client that is slow, at the beginning, at the end)
-it is put down for the request's task, and nothing more is read from the engine until that has
-passed it on.
+client reads. Only where it has to wait for a client that is slow it is put down for the request's
+task, and nothing more is read from the engine until that has passed it on.
 """
 
 import asyncio

@@ -72,7 +72,7 @@ class Gateway:
             self._recorder.sampling,
             self._metrics.streams_open.inc,
         )
-        with self._drain.request(), self._metrics.in_flight.track_inprogress():
+        with self._drain:
             try:
                 await self._answer(scope, receive, exchange)
             except APIError as error:
@@ -125,6 +125,7 @@ class Gateway:
         principal = exchange.principal = await self._authenticator.authenticate(scope["headers"])
         with exchange.timing.read():
             body = await read_body(
+                exchange.client,
                 receive,
                 scope["headers"],
                 limit=self._settings.max_body_bytes,

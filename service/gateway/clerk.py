@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
-
-from prometheus_client import Counter
 
 from service.gateway.tab import Bill
 from service.gateway.usage import Usage
 from service.ledger.record import Settlement, UsageRecord
 from service.quota.reservation import Reservation
 from service.telemetry.contract import TOKENS
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Children, Metrics
 
 _UNCONFIRMED = (Settlement.CUT, Settlement.ESTIMATED, Settlement.EXPIRED)
 
@@ -34,15 +31,14 @@ class Clerk:
         self._book = book
         self._metrics = metrics
         self._clock = clock
-        self._counts: dict[tuple[str, str], tuple[Counter, ...]] = {}
+        self._tokens = Children(metrics.tokens)
+        self._settlements = Children(metrics.settlements)
 
     def ended(self, bill: Bill) -> None:
         """A request that was admitted has ended."""
         tab = bill.tab
-        record = self._record(tab.reservation, bill.settlement, bill.usage)
-        self._book.put(
-            replace(record, route=tab.asked.route.name, outcome=bill.outcome, seconds=tab.seconds)
-        )
+        how = (tab.asked.route.name, bill.outcome, tab.seconds)
+        self._book.put(self._record(tab.reservation, bill.settlement, bill.usage, *how))
 
     def expired(self, reservation: Reservation) -> None:
         """A request whose gateway died: it was charged as it had been estimated."""
@@ -50,11 +46,17 @@ class Clerk:
         self._book.put(self._record(reservation, Settlement.EXPIRED, usage))
 
     def _record(
-        self, reservation: Reservation, settlement: Settlement, usage: Usage
+        self,
+        reservation: Reservation,
+        settlement: Settlement,
+        usage: Usage,
+        route: str = "unknown",
+        outcome: str = "gateway_died",
+        seconds: float = 0.0,
     ) -> UsageRecord:
         names = dict(scope.name.split(":", 1) for scope in reservation.scopes if ":" in scope.name)
         model = names["model"]
-        self._metrics.settlements.labels(model, settlement.value).inc()
+        self._settlements[model, settlement.value].inc()
         if settlement in _UNCONFIRMED:
             tokens = usage.prompt + usage.completion
             self._metrics.unconfirmed.labels(model, settlement.value).inc(tokens)
@@ -67,20 +69,17 @@ class Clerk:
             team=reservation.team,
             key=names["key"],
             model=model,
-            route="unknown",
-            outcome="gateway_died",
+            route=route,
+            outcome=outcome,
             settlement=settlement,
             prompt_tokens=usage.prompt,
             completion_tokens=usage.completion,
             cached_tokens=usage.cached,
             reasoning_tokens=usage.reasoning,
+            seconds=seconds,
         )
 
     def _count(self, model: str, team: str, usage: Usage) -> None:
-        counts = self._counts.get((model, team))
-        if counts is None:  # finding a counter by its labels costs more than counting
-            counts = tuple(self._metrics.tokens.labels(model, team, kind) for kind in TOKENS)
-            self._counts[model, team] = counts
         used = (usage.prompt, usage.completion, usage.cached, usage.reasoning)
-        for count, tokens in zip(counts, used, strict=True):
-            count.inc(tokens)
+        for kind, tokens in zip(TOKENS, used, strict=True):
+            self._tokens[model, team, kind].inc(tokens)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from service.gateway import errors
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 CONNECTION = "gptoss.connection"
 """ASGI extension: the request's `ClientConnection`."""
@@ -36,6 +37,12 @@ class ClientConnection(Protocol):
     def is_full(self) -> bool:
         """Whether the client reads so slowly that a send would wait."""
 
+    def body(self) -> bytes | None:
+        """The whole body of the request, once, if all of it is here."""
+
+    def respond(self, status: int, headers: Headers, body: bytes | None) -> None:
+        """Begin an answer to a POST, which `write` goes on with; with a `body`, give all of it."""
+
     def write(self, body: bytes) -> None:
         """A piece of an answer that has begun and is sent in chunks: at once, whatever waits."""
 
@@ -47,7 +54,7 @@ class ClientConnection(Protocol):
 
 
 async def read_body(
-    receive: Receive, headers: Iterable[tuple[bytes, bytes]], *, limit: int, seconds: float
+    client: ClientConnection, receive: Receive, headers: Headers, *, limit: int, seconds: float
 ) -> bytes:
     """The whole request body.
 
@@ -60,6 +67,11 @@ async def read_body(
         if named.get(b"expect", b"").lower() != b"100-continue":  # else nothing is on its way
             await _discard(receive)
         raise errors.body_too_large(limit)
+    here = client.body()
+    if here is not None:  # as nearly always: then nothing has to be waited for
+        if len(here) > limit:
+            raise errors.body_too_large(limit)
+        return here
     try:
         async with asyncio.timeout(seconds):
             body, more = await _collect(receive, limit)

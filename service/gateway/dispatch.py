@@ -22,7 +22,7 @@ from service.routing.replica import Replica
 from service.routing.turnstile import Crowded, Turn
 from service.settings import GatewaySettings, RoutingSettings
 from service.telemetry.facts import Attempt
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Children, Metrics
 
 # What may have been the request's own doing: tried on one more replica only.
 _SUSPICIOUS = (Fault.CUT, Fault.FAILED)
@@ -53,6 +53,7 @@ class Dispatch:
         self._hold = routing.hold
         self._retries = routing.retries
         self._metrics = metrics
+        self._queue_seconds = Children(metrics.queue_seconds)
 
     async def run(self, job: Job) -> None:
         """Have some replica answer. Raises `APIError` where none does."""
@@ -79,7 +80,7 @@ class Dispatch:
                 turn = await pool.turnstile.enter(team.name, team.tier, job.work)
         except Crowded as crowded:
             raise self._crowded(model, crowded) from None
-        self._metrics.queue_seconds.labels(model).observe(turn.waited)
+        self._queue_seconds[model,].observe(turn.waited)
         return turn
 
     def _crowded(self, model: str, crowded: Crowded) -> APIError:

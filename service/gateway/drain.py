@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 
 class Drain:
-    """Counts the open requests, and tells when the last one ended."""
+    """Counts the open requests, and tells when the last one ended.
+
+    A context manager for one request, of any number at a time.
+    """
 
     def __init__(self) -> None:
         self.ending = False
@@ -16,17 +18,14 @@ class Drain:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
-        """Count one request while it lasts."""
+    def __enter__(self) -> None:
         self.open += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self.open -= 1
-            if not self.open:
-                self._idle.set()
+
+    def __exit__(self, *_: object) -> None:
+        self.open -= 1
+        if not self.open:
+            self._idle.set()
 
     async def give_notice(self, seconds: float, hurry: asyncio.Event) -> None:
         """Be unready and take requests all the same, at most until `hurry` is set."""

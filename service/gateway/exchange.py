@@ -3,9 +3,16 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from service.gateway.client import CONNECTION, ClientConnection, ClientStalled, Message, Send
+from service.gateway.client import (
+    CONNECTION,
+    ClientConnection,
+    ClientStalled,
+    Headers,
+    Message,
+    Send,
+)
 from service.gateway.errors import APIError
 from service.gateway.routes import dialect_of
 from service.gateway.tab import Bill, Tab
@@ -90,20 +97,26 @@ class Exchange:
         if self._tab is not None:
             self._tab.close(self.outcome)
 
-    async def answer(
-        self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
+    async def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Send a whole JSON answer."""
         self.begun = True
         length = (b"content-length", str(len(body)).encode())
+        if self.inference and not headers and not self.client.is_full:
+            self.status, self.answered = status, True
+            self.client.respond(status, [self._id, *self.headers, _JSON, length], body)
+            return
         await self._start(status, (_JSON, length, *headers))
         await self._body(body, more=False)
 
     def push(self, events: bytes, is_comment: bool) -> bool:
         """Pass whole events of a stream on at once. False, and nothing is done, where that would
         have to wait."""
-        if not self.streaming or self.client.is_full:
+        if self.client.is_full:
             return False
+        if not self.streaming:
+            self._note_stream()
+            self.status = 200
+            self.client.respond(200, [self._id, *self.headers, *_STREAM], None)
         if not is_comment:
             self.begun = True
             self.timing.piece()
@@ -162,21 +175,28 @@ class Exchange:
         self.client.abort()
         await asyncio.sleep(0)  # for the server to notice, which would complain of half an answer
 
-    async def _begin_stream(self) -> None:
+    @property
+    def _id(self) -> tuple[bytes, bytes]:
+        return b"x-request-id", self.id.encode()
+
+    def _note_stream(self) -> None:
         self.streaming = True
         self._streams()
+
+    async def _begin_stream(self) -> None:
+        self._note_stream()
         await self._start(200, _STREAM)
 
     async def _body(self, body: bytes, *, more: bool) -> None:
         self.answered = not more
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
-    async def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
         await self._send(
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [(b"x-request-id", self.id.encode()), *self.headers, *headers],
+                "headers": [self._id, *self.headers, *headers],
             }
         )

@@ -12,14 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.gateway.client import CONNECTION
+from service.gateway.client import CONNECTION, Headers
 
 HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
 # What arrives with a head in one read, and may be the beginning of its body.
 _ONE_READ = 256 << 10
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -87,6 +88,36 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_full(self) -> bool:
         """Whether the client reads so slowly that a send would wait."""
         return self.flow.write_paused
+
+    def body(self) -> bytes | None:
+        """The whole body of the request, once, if all of it is here."""
+        cycle = self.cycle
+        if cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    def respond(self, status: int, headers: Headers, body: bytes | None) -> None:
+        """As `send` begins an answer, or gives a whole one, but in one write."""
+        cycle = self.cycle
+        if cycle.disconnected:
+            return
+        if cycle.response_started or _CONTROL.search(b"".join([value for _, value in headers])):
+            raise RuntimeError("an answer was begun twice, or with a header that cannot be")
+        cycle.response_started, cycle.waiting_for_100_continue = True, False
+        cycle.chunked_encoding, cycle.expected_content_length = body is None, 0
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        if body is None:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], b"".join(lines), body or b""))
+        if body is not None:
+            cycle.response_complete = True
+            cycle.message_event.set()
+            if not cycle.keep_alive:
+                self.transport.close()
+            cycle.on_response()
 
     def write(self, body: bytes) -> None:
         """As `send` writes a piece of an answer in chunks, without a message to say so."""

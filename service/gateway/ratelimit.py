@@ -66,8 +66,11 @@ def headers(
         reset = _reset(limit.kind, limit.limit, used, windows, now)
         seconds = "" if limit.kind is Kind.CONCURRENCY else f";t={math.ceil(reset)}"
         items.append(f"{limit.name};r={remaining}{seconds}")
-        state = (remaining, limit.limit, reset)
-        least[limit.kind] = min(least.get(limit.kind, state), state)
+        if limit.kind in _OPENAI:
+            state = (remaining, limit.limit, reset)
+            known = least.get(limit.kind)
+            if known is None or state < known:
+                least[limit.kind] = state
     found = [(b"ratelimit-policy", policy), (b"ratelimit", ", ".join(items).encode())]
     for kind, word in _OPENAI.items():
         if kind in least:

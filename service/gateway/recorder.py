@@ -11,7 +11,7 @@ from service.gateway.usage import Usage
 from service.quota.limits import Tier
 from service.telemetry.contract import NONE
 from service.telemetry.facts import Facts
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Children, Metrics
 from service.telemetry.slo import Seen, judge
 from service.telemetry.trace import Sampling
 from service.telemetry.tracing import Tracer
@@ -39,6 +39,13 @@ class Recorder:
     def __init__(self, metrics: Metrics, tracer: Tracer) -> None:
         self._metrics = metrics
         self._tracer = tracer
+        self._requests = Children(metrics.requests)
+        self._duration = Children(metrics.duration)
+        self._ttft = Children(metrics.ttft)
+        self._tpot = Children(metrics.tpot)
+        self._added = Children(metrics.added)
+        self._slo_requests = Children(metrics.slo_requests)
+        self._slo_good = Children(metrics.slo_good)
 
     @property
     def sampling(self) -> Sampling:
@@ -62,17 +69,17 @@ class Recorder:
         route, model = exchange.route, exchange.model
         team, example = metrics.teams.label(facts.team or None), {"trace_id": facts.trace.trace_id}
         seconds = timing.seconds
-        metrics.requests.labels(route, model, team, str(facts.status), facts.outcome).inc()
-        metrics.duration.labels(route, model).observe(seconds, example)
+        self._requests[route, model, team, str(facts.status), facts.outcome].inc()
+        self._duration[route, model].observe(seconds, example)
         if timing.ttft is not None:
-            metrics.ttft.labels(route, model).observe(timing.ttft, example)
+            self._ttft[route, model].observe(timing.ttft, example)
             metrics.itl.add(model, timing.gaps, timing.streamed)
             metrics.chunks.labels(model).inc(timing.pieces)
         whole = facts.outcome == "ok" and not exchange.streaming
         if exchange.replica and (timing.ttft is not None or whole):
-            metrics.added.labels(model).observe(timing.added)
+            self._added[model,].observe(timing.added)
         if tpot is not None:
-            metrics.tpot.labels(model).observe(tpot)
+            self._tpot[model,].observe(tpot)
         if exchange.streaming:
             metrics.streams.labels(model, _ENDS.get(facts.outcome, "other")).inc()
         if exchange.inference:
@@ -86,8 +93,8 @@ class Recorder:
                 exchange.principal is not None and exchange.principal.team.tier is Tier.BATCH,
             )
             for slo, good in judge(seen, metrics.bounds).items():
-                metrics.slo_requests.labels(model, team, slo).inc()
-                metrics.slo_good.labels(model, team, slo).inc(good)
+                self._slo_requests[model, team, slo].inc()
+                self._slo_good[model, team, slo].inc(good)
 
 
 def _facts(exchange: Exchange) -> Facts:

@@ -90,6 +90,7 @@ async def _serve(settings: Settings, listeners: list[socket.socket], most_open: 
     bounds = Bounds(settings.slo.ttft, settings.slo.tpot)
     tracer = open_tracer(settings.telemetry)
     metrics, drain = Metrics(settings.telemetry.teams, bounds), Drain()
+    metrics.in_flight.set_function(lambda: drain.open)
     stop = _stop_signal()
     async with (
         open_session() as session,

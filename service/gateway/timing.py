@@ -1,9 +1,7 @@
 """When the parts of one answer came, and how long the gateway itself took. Times in seconds."""
 
-import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
 
 from service.buckets import TOKEN_BUCKETS
 
@@ -62,23 +60,13 @@ class Timing:
         """How many there were."""
         return 0 if self.first is None else 1 + sum(self.gaps)
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[None]:
+    def read(self) -> "_Spell":
         """While the client sends it: that is the client's own time."""
-        began = _now()
-        try:
-            yield
-        finally:
-            self._reading += _now() - began
+        return _Spell(self, "_reading")
 
-    @contextlib.contextmanager
-    def queue(self) -> Iterator[None]:
+    def queue(self) -> "_Spell":
         """While it waits."""
-        began = _now()
-        try:
-            yield
-        finally:
-            self.queued += _now() - began
+        return _Spell(self, "queued")
 
     def engine_began(self) -> None:
         """An engine is asked."""
@@ -107,3 +95,19 @@ class Timing:
         else:
             self.gaps[bisect_left(TOKEN_BUCKETS, now - self._last)] += 1
         self._last = now
+
+
+class _Spell:
+    """Adds how long a block takes to one of the sums."""
+
+    __slots__ = ("_began", "_sum", "_timing")
+
+    def __init__(self, timing: Timing, sum: str) -> None:
+        self._timing = timing
+        self._sum = sum
+
+    def __enter__(self) -> None:
+        self._began = _now()
+
+    def __exit__(self, *_: object) -> None:
+        setattr(self._timing, self._sum, getattr(self._timing, self._sum) + _now() - self._began)

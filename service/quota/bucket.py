@@ -11,7 +11,7 @@ the same ratio. At any moment all that is ever given back of what is inside is i
 interval admits more than a minute's worth and what drains in it, as the tests show.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MINUTE = 60_000_000  # µs
 # All of an estimate, as a share. A share times a minute's worth is below 2**53.
@@ -40,14 +40,13 @@ class Bucket:
 
         A clock that was set back drains nothing, and costs nothing either.
         """
-        whole, rest = divmod(max(now - self.at, 0), MINUTE)
-        part = rest * rate // MINUTE
-        drained = whole * rate + part
+        drained = self._drained(now, rate)
         if drained >= self.used:
             self.at, drained = now, self.used
         elif now < self.at:
             self.at = now
         else:
+            whole, part = divmod(drained, rate)
             self.at += whole * MINUTE - (-part * MINUTE // rate)
         self.used -= drained
         if self.held > self.used:
@@ -55,9 +54,12 @@ class Bucket:
 
     def level(self, now: int, rate: int) -> int:
         """What will be used at that time, if nothing happens until then. Changes nothing."""
-        later = replace(self)
-        later.drain(now, rate)
-        return later.used
+        return self.used - min(self._drained(now, rate), self.used)
+
+    def _drained(self, now: int, rate: int) -> int:
+        """What the rate lets out until then, were there enough."""
+        whole, rest = divmod(max(now - self.at, 0), MINUTE)
+        return whole * rate + rest * rate // MINUTE
 
     def add(self, amount: int) -> None:
         """Put in what is certainly used."""

@@ -133,7 +133,7 @@ class TeamCounters:
 
     def levels(self, scopes: Iterable[Scope], windows: Windows, now: int) -> tuple[Level, ...]:
         """How much of each scope is used."""
-        return tuple(self._level(scope, windows, now) for scope in scopes)
+        return tuple([self._level(scope, windows, now) for scope in scopes])
 
     def restore(self, used: Mapping[str, Mapping[str, int]]) -> None:
         """Raise what was used, by window and scope, to what the ledger says."""
@@ -156,7 +156,8 @@ class TeamCounters:
                 requests = rates.requests.level(now, scope.limits.rpm)
             if scope.limits.tpm:
                 tokens = rates.tokens.level(now, scope.limits.tpm)
-        day, month = (self._window(label, scope) for label in _labels(windows))
+        day = self._window(windows.day.label, scope)
+        month = self._window(windows.month.label, scope)
         return Level(
             requests,
             tokens,
@@ -168,10 +169,18 @@ class TeamCounters:
         )
 
     def _window(self, label: str, scope: Scope) -> _Spent:
-        return self._spent.setdefault(label, {}).setdefault(scope.name, _Spent())
+        window = self._spent.get(label)
+        if window is None:
+            window = self._spent[label] = {}
+        spent = window.get(scope.name)
+        if spent is None:
+            spent = window[scope.name] = _Spent()
+        return spent
 
     def _drained(self, scope: Scope, now: int) -> _Rates:
-        rates = self._rates.setdefault(scope.name, _Rates(Bucket(now), Bucket(now)))
+        rates = self._rates.get(scope.name)
+        if rates is None:
+            rates = self._rates[scope.name] = _Rates(Bucket(now), Bucket(now))
         if scope.limits.rpm:
             rates.requests.drain(now, scope.limits.rpm)
         if scope.limits.tpm:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from service.quota.calendar import Windows
 from service.quota.limits import Limits
@@ -73,8 +74,7 @@ class Settled:
     requests: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """How much of one scope is used, at one moment.
 
     `requests` and `tokens` are what has not refilled yet of a minute's worth; `open` the requests

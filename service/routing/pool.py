@@ -1,11 +1,10 @@
 """The replicas that serve one model the same way, and the line of requests in front of them."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from service.routing.balancer import Balancer
@@ -137,17 +136,20 @@ class Pool:
         """The replica for a request that has its turn; None where none has room."""
         return self._balancer.pick(self._clock(), key, work, tried)
 
-    @contextlib.contextmanager
-    def request(self, replica: Replica, work: int) -> Iterator[int]:
+    def request(self, replica: Replica, work: int) -> "_Request":
         """Count a request at a replica while it lasts. Its mark is for telling how it went."""
+        return _Request(self, replica, work)
+
+    def _count(self, replica: Replica, work: int) -> int:
         self._in_flight += 1
         self._balancer.began(work)
-        try:
-            with replica.request(work):
-                yield replica.health.began(self._clock())
-        finally:
-            self._in_flight -= 1
-            self._balancer.ended(work)
+        replica.began(work)
+        return replica.health.began(self._clock())
+
+    def _discount(self, replica: Replica, work: int) -> None:
+        replica.ended(work)
+        self._in_flight -= 1
+        self._balancer.ended(work)
 
     def begun(self, replica: Replica, mark: int) -> None:
         """A replica began to answer. That is enough to end a trial; it is no success yet."""
@@ -202,6 +204,23 @@ class Pool:
         verdict(now)
         if replica.health.state(now) is not before:
             self.refresh()
+
+
+class _Request:
+    """A request at a replica, for as long as the block lasts."""
+
+    __slots__ = ("_pool", "_replica", "_work")
+
+    def __init__(self, pool: Pool, replica: Replica, work: int) -> None:
+        self._pool = pool
+        self._replica = replica
+        self._work = work
+
+    def __enter__(self) -> int:
+        return self._pool._count(self._replica, self._work)
+
+    def __exit__(self, *_: object) -> None:
+        self._pool._discount(self._replica, self._work)
 
 
 def _is_in(replica: Replica, now: float) -> bool:

@@ -1,8 +1,6 @@
 """One engine behind the gateway, as this process sees it."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.routing.health import Health
@@ -60,13 +58,12 @@ class Replica:
         self.report = report
         self.foreign = max(report.running + report.waiting - self.in_flight, 0) * work
 
-    @contextlib.contextmanager
-    def request(self, work: int) -> Iterator[None]:
-        """Count a request while it lasts."""
+    def began(self, work: int) -> None:
+        """It was sent a request of ours."""
         self.in_flight += 1
         self.tokens += work
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self.tokens -= work
+
+    def ended(self, work: int) -> None:
+        """That has ended."""
+        self.in_flight -= 1
+        self.tokens -= work

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,6 +14,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -26,6 +28,8 @@ _KINDS: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily]] = {
     Kind.COUNTER: CounterMetricFamily,
     Kind.GAUGE: GaugeMetricFamily,
 }
+
+M = TypeVar("M", bound=MetricWrapperBase)
 
 Value = tuple[tuple[str, ...], float]
 """The labels' values, and the number."""
@@ -47,6 +51,18 @@ def shown(family: Family, values: Iterable[Value]) -> Metric:
     for labels, value in values:
         metric.add_metric(labels, float(value))
     return metric
+
+
+class Children(dict[tuple[str, ...], M]):
+    """What a family counts, by its labels: for the library to find it costs more than to count."""
+
+    def __init__(self, family: M) -> None:
+        super().__init__()
+        self._family = family
+
+    def __missing__(self, labels: tuple[str, ...]) -> M:
+        child = self[labels] = self._family.labels(*labels)
+        return child
 
 
 class Metrics:

@@ -7,12 +7,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # Files of tests side by side: much of what they do is to wait.
 SIDE_BY_SIDE = --numprocesses=$(1) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help up test lint unit chart observability loadtest speed crosscheck images integration e2e cluster helm dashboards format pins clean
+.PHONY: help up test lint unit chart observability loadtest speed bench bench-check bench-record crosscheck images integration e2e cluster helm dashboards format pins clean
 
 help:
 	@echo "make up      serve gpt-oss on this machine (MODEL=, PROFILE=, PORT=, PYTHON=)"
 	@echo "make test    lint, types and all tests (parts: lint unit chart observability loadtest integration e2e)"
 	@echo "make speed   how fast the load test itself is (on a machine that does nothing else)"
+	@echo "make bench   what the gateway costs, beside others (installs 0.7 GB; a machine that does nothing else)"
+	@echo "make bench-check   whether it costs more than was recorded, beside nginx and a raw splice"
+	@echo "make bench-record  record what it costs now: tests/bench/record.json and the README's table"
 	@echo "make crosscheck  the load test and GuideLLM, of a server that knows the truth (installs 1.2 GB)"
 	@echo "make images  build the container images, bundle them, and test both (root, buildah, skopeo)"
 	@echo "make cluster test the chart on a Kubernetes cluster (KUBECONFIG, or kind)"
@@ -53,6 +56,20 @@ loadtest: dev
 # Not a part of `make test`: what others do on the machine meanwhile would be measured too.
 speed: dev
 	$(BIN)/python -m pytest -q -rP tests/speed
+
+# Not a part of `make test`, for the same reason. vLLM's router and LiteLLM have an environment of their own.
+bench: dev
+	@$(BIN)/python -m tests.bench.install
+	$(BIN)/python -m tests.bench --table
+
+# Peers that `make dev` brings, and nginx where it is installed. Ratios within a run, so that a machine may be slow.
+bench-check: dev
+	$(BIN)/python -m tests.bench --check
+
+bench-record: dev
+	@$(BIN)/python -m tests.bench.install
+	$(BIN)/python -m tests.bench --record
+	$(BIN)/python -m tests.bench --into README.md
 
 # Not a part of `make test`: GuideLLM has an environment of its own, and nothing else needs it.
 crosscheck: dev

@@ -6,6 +6,7 @@ memory of an open stream. Peers that are installed are measured in turns; who is
 
 import argparse
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ def main() -> int:
     """The exit status: 0, 1 if the cost grew, 2 if it could not be measured."""
     options = _options()
     _allow_many_files()
+    _end_in_order()
     with tempfile.TemporaryDirectory() as folder:
         try:
             return _run(options, Path(folder))
@@ -147,6 +149,12 @@ def _allow_many_files() -> None:
     """For all that is started from here: each of a thousand streams takes two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _end_in_order() -> None:
+    """By SIGTERM and SIGINT, also where a shell has this ignore it: else all that runs stays."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
 
 
 def _new(home: Path, name: str) -> Path:

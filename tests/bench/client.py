@@ -52,6 +52,8 @@ class Done:
     ttft_p50: float = 0.0
     ttft_p99: float = 0.0
     itl_p99: float = 0.0
+    merged: float = 0.0
+    """Share of tokens that came in one read with the one before: those that were late."""
 
 
 @dataclass
@@ -106,7 +108,9 @@ class Client:
                     await connection.ask(request, _stream_check(order), times)
 
         await _all([send(number) for number in range(order.count)])
-        return Done("", order.count * order.rounds, *times.figures())
+        answers = order.count * order.rounds
+        merged = max(1 - times.reads / (answers * order.tokens), 0.0)
+        return Done("", answers, *times.figures(), merged)
 
     async def _open(self, order: Order) -> Done:
         """`count` streams that stand still after their first token."""

@@ -23,6 +23,8 @@ class Times:
     def __init__(self) -> None:
         self.ttft: list[float] = []
         self.itl: list[float] = []
+        self.reads = 0
+        """How often something came."""
 
     def figures(self) -> tuple[float, float, float]:
         """TTFT p50 and p99, ITL p99."""
@@ -102,6 +104,8 @@ class Connection(asyncio.Protocol):
         if self._parser is None:
             self.close()  # more than was asked for: the next request finds it closed
             return
+        if self._times is not None:
+            self._times.reads += 1
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:

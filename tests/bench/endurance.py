@@ -11,6 +11,7 @@ from tests.bench.peers import Peer
 from tests.bench.site import Say, site
 
 _MINUTE: Final = 60.0
+_SLOPE_POINTS: Final = 7
 # The gateway keeps so much of what it may open for checks, stores and idle connections.
 _SPARE_FILES: Final = 0.15
 
@@ -56,7 +57,11 @@ def soak(peer: Peer, seconds: float, plan: Plan, home: Path, say: Say) -> None:
             say(f"{at / _MINUTE:6.1f} min  {memory / 1e6:8.2f} MB")
         # What it learns and keeps at the start is no leak.
         later = seen[len(seen) // 4 :]
-        say(f"slope of the last {len(later)}: {slope(later) * 3600 / 1e3:+,.0f} kB an hour")
+        if len(later) < _SLOPE_POINTS:
+            say("too short for a slope: ten minutes are the least, `--soak 600`")
+        else:
+            an_hour = slope(later) * 3600 / 1e3
+            say(f"slope of the last {len(later)} minutes: {an_hour:+,.0f} kB an hour")
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

@@ -1,13 +1,13 @@
 """A run: all peers on one machine, and in each round every one of them in its turn."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.machine import machine
 from tests.bench.peers import Peer
-from tests.bench.results import PeerResult, Results, Round
+from tests.bench.results import BUSY, PeerResult, Results, Round
 from tests.bench.site import Say, company
 from tests.bench.subject import TOKENS, Subject
 
@@ -46,10 +46,14 @@ def run(plan: Plan, peers: Sequence[Peer], home: Path, say: Say) -> tuple[Result
 def round_of(subject: Subject, plan: Plan) -> Round:
     """Requests, then streams, then latency."""
     count, streams = subject.share(plan.requests, 50), subject.share(plan.streams)
-    request = _cpu(subject, lambda: subject.requests(count)) / count
-    spent = _cpu(subject, lambda: subject.run_streams(streams, 2))
-    chunk = per_chunk(spent, 2 * streams, request)
-    return Round(request, chunk, subject.latency(request, chunk) if plan.latency else None)
+    before = subject.cpu()
+    subject.requests(count)
+    request = (_settled(subject) - before) / count
+    before = subject.cpu()
+    done = subject.run_streams(streams, 2)
+    chunk = per_chunk(_settled(subject) - before, 2 * streams, request)
+    latency = subject.latency(request, chunk) if plan.latency else None
+    return Round(request, chunk, latency, done.merged)
 
 
 def per_chunk(spent: float, streams: int, request: float) -> float:
@@ -65,6 +69,8 @@ def result_of(peer: Peer, idle_bytes: float | None = None) -> PeerResult:
 def line(one: Round, latency: bool) -> str:
     """What a round was, for who waits; `latency` is whether it was to be measured."""
     text = f"{one.chunk:7.1f} µs a chunk  {one.request:8.1f} µs a request"
+    if one.merged > BUSY:
+        text += f"  ({one.merged:.0%} of chunks were late)"
     added = one.latency
     if added is None:
         return f"{text}  latency: the machine is too busy" if latency else text
@@ -74,9 +80,7 @@ def line(one: Round, latency: bool) -> str:
     )
 
 
-def _cpu(subject: Subject, work: Callable[[], object]) -> float:
-    """CPU time that some work took, µs, with what it leaves to be done."""
-    before = subject.cpu()
-    work()
+def _settled(subject: Subject) -> float:
+    """What it has taken, µs, with what it had left to do."""
     time.sleep(subject.running.settles)
-    return subject.cpu() - before
+    return subject.cpu()

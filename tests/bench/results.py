@@ -4,7 +4,10 @@ import json
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
+
+BUSY: Final = 0.05
+"""More late tokens than these, and figures of chunks are of a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Round:
     chunk: float
     """For a token of a stream, without what a request takes anyway."""
     latency: Latency | None = None
+    merged: float = 0.0
+    """Share of tokens that reached the client with another one of their stream, since they were
+    late: on a busy machine many are, and take less CPU time than they do where all is on time."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,11 @@ class PeerResult:
     def chunk(self) -> Spread:
         """CPU time for a chunk, µs."""
         return Spread.of([one.chunk for one in self.rounds])
+
+    @property
+    def merged(self) -> float:
+        """Share of tokens that were late, in the middle of the rounds."""
+        return statistics.median(one.merged for one in self.rounds)
 
     @property
     def latency(self) -> Latency | None:
@@ -117,7 +128,7 @@ class Results:
 
 def _peer(document: dict[str, Any]) -> PeerResult:
     rounds = [
-        Round(one["request"], one["chunk"], one["latency"] and Latency(**one["latency"]))
+        Round(**{**one, "latency": one["latency"] and Latency(**one["latency"])})
         for one in document["rounds"]
     ]
     return PeerResult(**{**document, "rounds": rounds})

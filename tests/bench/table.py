@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from tests.bench.results import Latency, PeerResult, Results, Spread
+from tests.bench.results import BUSY, Latency, PeerResult, Results, Spread
 
 _BEGIN: Final = "<!-- made by `make bench-record` -->\n"
 _END: Final = "<!-- end of what is made -->\n"
@@ -19,10 +19,17 @@ def table(results: Results) -> str:
     rows = "".join(map(_row, results.peers))
     rounds = max((len(peer.rounds) for peer in results.peers), default=0)
     versions = "; ".join(f"{peer.name}: {peer.version}" for peer in results.peers)
+    late = max((peer.merged for peer in results.peers), default=0.0)
+    busy = (
+        f" The machine was busy: up to {late:.0%} of chunks came late, with another of their"
+        " stream, which makes them cheaper than on a machine that does nothing else."
+        if late > BUSY
+        else ""
+    )
     absent = "".join(f" Not measured: {name} ({why})." for name, why in results.absent.items())
     return (
         f"{_HEAD}{rows}\nOne run on {results.machine}. Medians of {rounds} rounds, and in brackets"
-        f" how far the rounds were apart. {versions}.{absent}\n"
+        f" how far the rounds were apart. {versions}.{busy}{absent}\n"
     )
 
 

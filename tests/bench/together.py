@@ -45,15 +45,15 @@ def _round(here: Company, plan: Plan) -> dict[str, Round]:
             subject.requests(_TURN)
     after_requests = _settled(subjects)
     each = max(plan.streams // len(subjects), 1)
-    here.sender.do(*(subject.streams(each, _STREAM_ROUNDS) for subject in subjects))
+    done = here.sender.do(*(subject.streams(each, _STREAM_ROUNDS) for subject in subjects))
     after_streams = _settled(subjects)
     rounds = {}
-    for subject, start, middle, end in zip(
-        subjects, before, after_requests, after_streams, strict=True
+    for subject, start, middle, end, streams in zip(
+        subjects, before, after_requests, after_streams, done, strict=True
     ):
         request = (middle - start) / (plan.requests // _TURN * _TURN)
         chunk = per_chunk(end - middle, each * _STREAM_ROUNDS, request)
-        rounds[subject.peer.name] = Round(request, chunk)
+        rounds[subject.peer.name] = Round(request, chunk, merged=streams.merged)
     return rounds
 
 

@@ -111,6 +111,15 @@ def test_the_table_says_each_figure_the_machine_and_who_is_missing() -> None:
     assert "Not measured: litellm (it is not installed)." in said
 
 
+def test_the_table_of_a_busy_machine_says_so() -> None:
+    def measured(*merged: float) -> Results:
+        rounds = [Round(20, 10, merged=one) for one in merged]
+        return run(PeerResult("nginx", "a peer", "1.0", rounds))
+
+    assert "The machine was busy: up to 31% of chunks came late" in table(measured(0, 0.31, 0.4))
+    assert "busy" not in table(measured(0, 0.01, 0.9))
+
+
 def test_the_table_takes_its_place_on_a_page_again_and_again(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(

@@ -38,6 +38,18 @@ def test_a_ratio_is_taken_within_a_round_and_the_median_of_the_rounds_counts() -
     )
 
 
+def test_rounds_whose_chunks_came_late_say_nothing_of_chunks_while_others_do() -> None:
+    def measured(name: str, *rounds: Round) -> PeerResult:
+        return PeerResult(name, "a peer", "1.0", list(rounds))
+
+    late = Round(400, 40, merged=0.4), Round(400, 40, merged=0.3)
+    nginx = measured("nginx", Round(20, 10), Round(20, 10), Round(20, 10))
+    chunk, request = ratios(run(nginx, measured("gptoss", *late, Round(300, 20))))
+    assert (chunk.times, request.times) == (2, 20)
+    chunk, _ = ratios(run(measured("nginx", *nginx.rounds[:2]), measured("gptoss", *late)))
+    assert chunk.times == 4, "where all were late they are what there is"
+
+
 def test_a_machine_that_is_slower_in_all_changes_nothing() -> None:
     slow = run(peer("nginx", (30, 60)), peer("splice", (15, 30)), peer("gptoss", (60, 1200)))
     compared = compare(slow, RECORDED)

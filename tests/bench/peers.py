@@ -1,6 +1,7 @@
 """Who is measured side by side. One that is not here is said to be absent, with what to do."""
 
 import contextlib
+import ctypes.util
 import importlib.metadata
 import resource
 import shutil
@@ -137,6 +138,16 @@ def _not_installed() -> str:
     return "" if ENVIRONMENT.is_installed else "`python -m tests.bench.install` installs it"
 
 
+def _no_litellm() -> str:
+    # It imports soundfile at its start, whose wheel brings the library only for some systems.
+    home, pattern = ENVIRONMENT.home, "lib/python*/site-packages/_soundfile_data/*.so*"
+    if why := _not_installed():
+        return why
+    if ctypes.util.find_library("sndfile") or next(home.glob(pattern), None):
+        return ""
+    return "install the library sndfile, as in `apt-get install libsndfile1`"
+
+
 def _pinned(package: str) -> Callable[[], str]:
     def version() -> str:
         pins = ENVIRONMENT.pins.read_text().splitlines()
@@ -165,7 +176,7 @@ PEERS: Final = (
         "a general gateway, with one key",
         _litellm,
         _pinned("litellm"),
-        _not_installed,
+        _no_litellm,
         exact=False,
         share=0.1,
     ),

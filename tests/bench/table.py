@@ -21,15 +21,15 @@ def table(results: Results) -> str:
     versions = "; ".join(f"{peer.name}: {peer.version}" for peer in results.peers)
     late = max((peer.merged for peer in results.peers), default=0.0)
     busy = (
-        f"**Of a busy machine, to be made anew on a quiet one:** up to {late:.0%} of chunks came late,"
-        " with another of their stream, which makes them cheaper than they are. "
+        f"**Of a busy machine, to be made anew on a quiet one:** up to {late:.0%} of chunks came"
+        " late, with another of their stream, which makes them cheaper than they are. "
         if late > BUSY
         else ""
     )
     absent = "".join(f" Not measured: {name} ({why})." for name, why in results.absent.items())
     return (
-        f"{_HEAD}{rows}\n{busy}One run on {results.machine}. Medians of {rounds} rounds, and in brackets"
-        f" how far the rounds were apart. {versions}.{absent}\n"
+        f"{_HEAD}{rows}\n{busy}One run on {results.machine}. Medians of {rounds} rounds, and in"
+        f" brackets how far the rounds were apart. {versions}.{absent}\n"
     )
 
 

@@ -19,7 +19,11 @@ import httptools
 
 HEAD_BYTES = 64 << 10
 """Most of an answer that is no body: its head, the trailers, the extensions of chunks."""
+# Bytes of framing that a byte of the body may take: one in a chunk of its own takes five.
+_FRAMING = 8
 _VERSIONS = ("1.0", "1.1")
+_BODILESS = (204, 304)
+_ENCODED = "its body is encoded in a way that was not asked for"
 
 
 class Broken(Exception):
@@ -65,12 +69,14 @@ class Connection(asyncio.Protocol):
         self._is_open = False
         self._keeps = True
         self._until_closed = False
+        self._is_eof = False
+        self._is_paused = False
         self._fault = ""
         self._unparsed = 0
         self._head_bytes = 0
         self._encodings: list[bytes] = []
         self._has_length = False
-        self._media_type = b""
+        self._media_type: bytes | None = None
         self._status = 0
         self._begun = False
         self._parts: list[bytes] = []
@@ -78,8 +84,10 @@ class Connection(asyncio.Protocol):
     @property
     def is_usable(self) -> bool:
         """Whether it is good for another request, after the last one."""
-        # Not where an answer came before all of its request was out.
-        return self._is_free and not self._transport.get_write_buffer_size()
+        # Not where an answer came before all of its request was out, nor where reading stopped
+        # within it: what may follow it was not seen.
+        is_settled = not self._is_paused and not self._transport.get_write_buffer_size()
+        return self._is_free and is_settled
 
     @property
     def is_over(self) -> bool:
@@ -104,10 +112,12 @@ class Connection(asyncio.Protocol):
     def pause(self) -> None:
         """Read nothing until `resume`: what the engine sends then waits with the engine."""
         if not self._transport.is_closing():
+            self._is_paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
+        self._is_paused = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -135,10 +145,10 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fault = self._fault or str(error)
+            self._fault = self._fault or str(error) or "it is no HTTP"
         if self._begun:
             self._begun = False
-            reader.begun(self._status, self._media_type)
+            reader.begun(self._status, self._media_type or b"")
         parts = self._parts
         if parts and self._reader is reader:
             self._parts = []
@@ -150,6 +160,9 @@ class Connection(asyncio.Protocol):
         elif self._fault or self._unparsed > HEAD_BYTES:
             self._fail(self._fault or f"more than {HEAD_BYTES} bytes that are no body")
 
+    def eof_received(self) -> None:
+        self._is_eof = True
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_open = self._keeps = False
         self._parser = None  # it holds on to this
@@ -157,7 +170,9 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         if reader is None:
             return
-        if self._stage is _Stage.BODY and self._until_closed and exc is None:
+        # Behind TLS only a peer who says that it closes has sent all: anybody can cut a connection.
+        is_in_order = self._is_eof and exc is None
+        if self._stage is _Stage.BODY and self._until_closed and is_in_order:
             self._end(reader)
         else:
             self._fail("it closed before the end of its answer")
@@ -174,11 +189,15 @@ class Connection(asyncio.Protocol):
             return
         name = name.lower()
         if name == b"content-type":
+            if self._media_type is not None:
+                self._fault = "it says twice what its body is"
             self._media_type = value.partition(b";")[0].strip().lower()
         elif name == b"content-length":
             self._has_length = True
         elif name == b"transfer-encoding":
             self._encodings.append(value.lower())
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            self._fault = _ENCODED
 
     def on_headers_complete(self) -> None:
         if self._stage is not _Stage.HEAD or self._parser is None:
@@ -189,17 +208,21 @@ class Connection(asyncio.Protocol):
         elif self._head_bytes > HEAD_BYTES:
             self._fault = f"its head is larger than {HEAD_BYTES} bytes"
         elif self._encodings not in ([], [b"chunked"]):
-            self._fault = "its body is encoded in a way that was not asked for"
+            self._fault = _ENCODED
+        elif not 100 <= status <= 599:
+            self._fault = f"its status is {status:03}"
+        elif (status < 200 or status in _BODILESS) and (self._has_length or self._encodings):
+            self._fault = f"it has a body, which its status {status} does not"
         if status < 200:  # a word in between: the answer is yet to come
             self._forget_head()
             return
         self._status, self._begun, self._stage = status, not self._fault, _Stage.BODY
         self._unparsed = 0
-        self._until_closed = not (self._has_length or self._encodings or status in (204, 304))
+        self._until_closed = not (self._has_length or self._encodings or status in _BODILESS)
         self._keeps = version == "1.1" and self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
-        self._unparsed = 0
+        self._unparsed = max(self._unparsed - len(body) * (1 + _FRAMING), 0)
         if self._stage is _Stage.BODY and not self._fault:
             self._parts.append(body)
 
@@ -208,7 +231,7 @@ class Connection(asyncio.Protocol):
             self._stage = _Stage.OVER
 
     def _forget_head(self) -> None:
-        self._encodings, self._has_length, self._media_type = [], False, b""
+        self._encodings, self._has_length, self._media_type = [], False, None
 
     def _end(self, reader: Reader) -> None:
         self._reader, self._stage = None, _Stage.IDLE

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import httptools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ class Transport:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.unsent = 0
+        self.reading = True
         self.closed = False
 
     def writelines(self, parts: tuple[bytes, ...]) -> None:
@@ -36,6 +38,12 @@ class Transport:
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def abort(self) -> None:
         self.closed = True
@@ -91,6 +99,9 @@ def feed(connection: Connection, transport: Transport, *parts: bytes) -> None:
 
 
 def close(connection: Connection, error: Exception | None = None) -> None:
+    """By the other side: in order, or by an error."""
+    if error is None:
+        connection.eof_received()
     connection.connection_lost(error)
 
 
@@ -130,6 +141,15 @@ BAD = {
     "another version": b"HTTP/2.0 200 OK\r\ncontent-length: 5\r\n\r\nhello",
     "another protocol": b"HTTP/1.1 101 x\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nhello",
     "no HTTP": b"this is not HTTP\r\n\r\n",
+    "no body, with a length": b"HTTP/1.1 204 x\r\ncontent-length: 5\r\n\r\nhello",
+    "no change, with a length": b"HTTP/1.1 304 x\r\ncontent-length: 5\r\n\r\nhello",
+    "no body, in chunks": b"HTTP/1.1 204 x\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "a word in between with a length": b"HTTP/1.1 100 x\r\ncontent-length: 5\r\n\r\n" + WHOLE,
+    "a word in between in chunks": b"HTTP/1.1 103 x\r\n" + CHUNKED + b"\r\n" + WHOLE,
+    "a status below all": b"HTTP/1.1 099 x\r\ncontent-length: 5\r\n\r\nhello",
+    "a status above all": b"HTTP/1.1 600 x\r\ncontent-length: 5\r\n\r\nhello",
+    "two types": OK + JSON + b"content-type: text/event-stream\r\ncontent-length: 5\r\n\r\nhello",
+    "a body that is packed": OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello",
 }
 BAD_CHUNKS = {
     "no digits": b"zz\r\nhello\r\n",
@@ -187,6 +207,15 @@ def test_a_connection_that_is_reset_ends_no_answer() -> None:
     heard = asked(connection)
     feed(connection, transport, UNTIL_CLOSED["HTTP/1.1"])
     close(connection, ConnectionResetError())
+    assert heard.end == "broken"
+
+
+def test_a_connection_whose_end_was_not_announced_ends_no_answer() -> None:
+    """As TLS reports one that somebody on the way has cut."""
+    connection, transport = opened()
+    heard = asked(connection)
+    feed(connection, transport, UNTIL_CLOSED["HTTP/1.1"])
+    connection.connection_lost(None)
     assert heard.end == "broken"
 
 
@@ -256,6 +285,43 @@ def test_an_answer_before_all_of_the_request_is_out_is_the_last_on_its_connectio
     assert not connection.is_usable
 
 
+def test_a_connection_that_is_not_read_is_not_used_again() -> None:
+    """Of what may follow its answer nothing was seen, and the next answer would never be read."""
+
+    class Slow(Heard):
+        def received(self, data: bytes) -> None:
+            super().received(data)
+            connection.pause()
+
+    connection, transport = opened()
+    slow = Slow()
+    connection.ask(b"", b"", slow)
+    feed(connection, transport, STREAM)
+    assert slow.end == "whole"
+    assert connection.is_over
+    assert not transport.reading
+    assert not connection.is_usable
+    connection.resume()
+    assert transport.reading
+    assert connection.is_usable
+
+
+def test_a_parser_that_fails_without_a_word_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mute:
+        def __init__(self, protocol: Connection) -> None:
+            pass
+
+        def feed_data(self, data: bytes) -> None:
+            raise httptools.HttpParserError
+
+    monkeypatch.setattr(httptools, "HttpResponseParser", Mute)
+    connection, transport = opened()
+    heard = asked(connection)
+    feed(connection, transport, WHOLE)
+    assert heard.end == "broken"
+    assert transport.closed
+
+
 def test_bytes_that_nobody_asked_for_close_the_connection() -> None:
     connection, transport = opened()
     feed(connection, transport, WHOLE)
@@ -269,6 +335,7 @@ ENDLESS = {
     "words in between": (b"", HINTS * 10),
     "an extension": (OK + CHUNKED + b"\r\n1;", b"y" * 1000),
     "trailers": (OK + CHUNKED + b"\r\n0\r\n", b"x: y\r\n" * 100),
+    "extensions of bytes": (OK + CHUNKED + b"\r\n", b"1;" + b"y" * 1000 + b"\r\na\r\n"),
 }
 
 
@@ -288,6 +355,15 @@ def test_a_large_head_is_refused_even_where_it_comes_in_one_read() -> None:
     large = b"".join(b"x-%d: %s\r\n" % (number, b"y" * 1000) for number in range(70))
     feed(connection, transport, OK + large + b"content-length: 5\r\n\r\nhello")
     assert heard == Heard(None, b"", "broken")
+
+
+def test_chunks_of_one_byte_have_no_bound() -> None:
+    connection, transport = opened()
+    heard = asked(connection)
+    feed(connection, transport, OK + CHUNKED + b"\r\n", *[b"1\r\na\r\n" * 1000] * 50)
+    feed(connection, transport, *[b"1\r\na\r\n"] * (HEAD_BYTES // 5))
+    assert not heard.end
+    assert len(heard.body) == 50_000 + HEAD_BYTES // 5
 
 
 def test_what_came_in_one_read_is_passed_on_as_one() -> None:

@@ -9,7 +9,9 @@ import msgspec
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encode = msgspec.json.Encoder().encode
+# Of all else msgspec has its own idea: it would write out the fields of an object that hides them.
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 class JSONFormatter(logging.Formatter):
@@ -26,10 +28,19 @@ class JSONFormatter(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        try:
-            return _encode(line).decode()
-        except (TypeError, ValueError):  # half a character, or a key that is no text
-            return json.dumps(line, default=str)
+        return _fast(line) or json.dumps(line, default=str, separators=(",", ":"))
+
+
+def _fast(line: dict[str, object]) -> str:
+    """The line, or nothing where it is not all plain: objects, or text beyond ASCII, of which some
+    ends a line for whoever reads it."""
+    if not _PLAIN.issuperset(map(type, line.values())):
+        return ""
+    try:
+        text = _encode(line).decode()
+    except (TypeError, ValueError):  # half a character
+        return ""
+    return text if text.isascii() else ""
 
 
 def configure(level: str = "INFO") -> None:

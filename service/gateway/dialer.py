@@ -18,6 +18,9 @@ from service.gateway.connection import Connection
 _RESOLVED_SECONDS = 10.0
 # Before the next address of a name is tried as well (RFC 8305).
 _NEXT_ADDRESS_SECONDS = 0.25
+# The second is uvloop's, now and then, for a connection that broke while it was opened; the third a
+# name's with a label that is too long.
+_FAILURES = (OSError, RuntimeError, UnicodeError, TimeoutError)
 _PORTS = {"http": 80, "https": 443}
 
 _Addresses = list[tuple[AddressFamily, SocketKind, int, str, Any]]
@@ -61,7 +64,7 @@ class Dialer:
         try:
             async with asyncio.timeout(self._patience):
                 return await self._open(origin, new)
-        except (OSError, TimeoutError) as error:
+        except _FAILURES as error:
             raise Unreachable(str(error)) from None
 
     def close(self) -> None:
@@ -85,12 +88,9 @@ class Dialer:
             _, connection = await loop.create_connection(new, origin.host, origin.port, **tls)
             return connection
         addresses = await self._look_up(origin.host, origin.port)
-        try:
-            socket = await start_connection(
-                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
-            )
-        except RuntimeError as error:  # uvloop, now and then, instead of an OSError
-            raise OSError(str(error)) from None
+        socket = await start_connection(
+            addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
+        )
         try:
             _, connection = await loop.create_connection(new, sock=socket, **tls)
         except BaseException:

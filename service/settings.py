@@ -131,7 +131,8 @@ class GatewaySettings(Section):
     max_json_depth: int = Field(64, ge=8, le=200, description="deepest nesting of a request's JSON")
     body_timeout: Seconds = Field(60, description="for a client to send its whole body, s")
     client_timeout: Seconds = Field(
-        60, description="longest a client may not read what is written to it, s"
+        60,
+        description="longest a client may not read what is written to it, s; idle_timeout at most",
     )
     connect_timeout: Seconds = Field(5, description="to open a connection to an engine, s")
     first_event_timeout: Seconds = Field(
@@ -149,6 +150,12 @@ class GatewaySettings(Section):
     def _secret_is_strong(self) -> Self:
         _strong("engine_key", self.engine_key)
         return self
+
+    @property
+    def client_patience(self) -> float:
+        """How long a client may not read, s: were it longer than an engine may say nothing, the
+        engine would be blamed."""
+        return min(self.client_timeout, self.idle_timeout)
 
     @model_validator(mode="after")
     def _timeouts_agree(self) -> Self:

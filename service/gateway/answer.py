@@ -24,6 +24,10 @@ from service.gateway.tab import Tab
 _DATA = b"data: "
 # Statuses of the engine that are about the request, hence the client's to mend.
 _CLIENT_ERRORS = (400, 413, 422)
+# Most of an answer in one piece: above any context with all its log probabilities, and above what
+# there is to say of an error.
+_WHOLE_BYTES = 512 << 20
+_ERROR_BYTES = 1 << 20
 
 
 class Answer:
@@ -51,6 +55,7 @@ class Answer:
         self._status = 0
         self._events: EventStream | None = None
         self._body: list[bytes] = []
+        self._size = 0
         # For the task: what to pass on, in order; whether that was all, and what was wrong.
         self._put_down: deque[tuple[bytes, bool]] = deque()
         self._is_over = False
@@ -70,8 +75,12 @@ class Answer:
             else:
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it holds on to this frame
         if self._events is not None:
             # What goes wrong from here on is no business of a client that has all of its answer.
             await self._exchange.finish()
@@ -96,7 +105,7 @@ class Answer:
         if self._is_over:
             return
         if self._events is None:
-            self._body.append(data)
+            self._keep(data)
             return
         try:
             self._relay(self._events, data)
@@ -105,19 +114,23 @@ class Answer:
 
     def ended(self) -> None:
         """All of the body has come."""
-        if self._is_over:
-            return
-        if self._events is not None:
-            self._stop(self._cut())
-        elif self._status != 200:
-            self._stop(_refusal(self._request.model, self._status, b"".join(self._body)))
-        else:
-            self._stop(None)
+        if not self._is_over:
+            self._stop(self._cut() if self._events is not None else None)
 
     def failed(self, broken: Broken) -> None:
         """The rest will not come."""
         if not self._is_over:
             self._stop(self._cut())
+
+    def _keep(self, data: bytes) -> None:
+        self._body.append(data)
+        self._size += len(data)
+        if self._size > (_WHOLE_BYTES if self._status == 200 else _ERROR_BYTES):
+            self._body = []
+            error = errors.engine_failed(self._request.model, self._status)
+            self._stop(EngineFailed(Fault.FAILED, error))
+            if self._connection is not None:
+                self._connection.pause()  # until it is closed
 
     def _relay(self, events: EventStream, data: bytes) -> None:
         whole = events.feed(data)
@@ -170,11 +183,14 @@ class Answer:
 
     async def _answer_whole(self) -> None:
         body = b"".join(self._body)
+        if self._status != 200:
+            raise _refusal(self._request.model, self._status, body)
         self._meter.answer(body)
         if self._meter.is_empty and not self._request.may_be_empty:
             raise self._ending()
         self._started()
         self._exchange.settle()
+        self._patience.renew()  # from here on it is the client's turn
         await self._exchange.answer(200, body)
 
     def _stop(self, error: Exception | None) -> None:
@@ -199,7 +215,7 @@ def _error_in(events: bytes) -> tuple[int, bytes]:
     ).removeprefix(_DATA)
     try:
         code = json.loads(data)["error"]["code"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         code = None
     return code if isinstance(code, int) else 500, data
 
@@ -220,5 +236,5 @@ def _complaint(body: bytes) -> tuple[str, str | None]:
         error = json.loads(body)["error"]
         param = error.get("param")
         return str(error["message"]), param if isinstance(param, str) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "The engine refused the request without a reason that can be read.", None

@@ -68,7 +68,7 @@ class Gateway:
         exchange = Exchange(
             scope,
             send,
-            self._settings.client_timeout,
+            self._settings.client_patience,
             self._recorder.sampling,
             self._metrics.streams_open.inc,
         )

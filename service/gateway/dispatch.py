@@ -102,7 +102,10 @@ class Dispatch:
             if failed is not None:
                 # The budget is for what is really sent once more: first there has to be somewhere.
                 if replica is None or not self._may_retry(job, failed.fault, len(tried)):
-                    raise failed.error
+                    try:
+                        raise failed.error
+                    finally:
+                        del failed  # it holds on to this frame
                 self._metrics.retries.labels(job.request.model, failed.fault.value).inc()
                 job.tab.restart()
             elif replica is None:
@@ -112,7 +115,7 @@ class Dispatch:
                 await self._try(job, replica)
                 return
             except EngineFailed as failure:
-                failed = failure
+                failed = failure.with_traceback(None)  # which holds on to this frame
             tried.append(replica)
 
     async def _wait_again(self, job: Job, turn: Turn) -> None:

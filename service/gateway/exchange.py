@@ -1,9 +1,10 @@
 """One request's answer: what was sent of it, and how it ended."""
 
 import asyncio
+import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from service.gateway.client import (
     CONNECTION,
@@ -34,7 +35,7 @@ _LAST_WORDS_SECONDS = 1.0
 
 
 class Exchange:
-    """The answer to one request, in the client's dialect.
+    """The answer to one request, in the client's dialect. It takes its client out of `scope`.
 
     `patience` is how long one write may wait for a client that does not read, s. `streams` is
     called once a stream begins.
@@ -54,7 +55,8 @@ class Exchange:
         self._send = send
         self._patience = patience
         self._streams = streams
-        self.client: ClientConnection = scope["extensions"][CONNECTION]
+        # Taken out: the connection holds on to its last scope.
+        self.client: ClientConnection = scope["extensions"].pop(CONNECTION)
         digits = secrets.token_hex(16)
         self.id = f"req_{digits}"
         self.trace = Trace.of(scope["headers"], digits, sampling)
@@ -105,8 +107,9 @@ class Exchange:
             self.status, self.answered = status, True
             self.client.respond(status, [self._id, *self.headers, _JSON, length], body)
             return
-        await self._start(status, (_JSON, length, *headers))
-        await self._body(body, more=False)
+        async with self._until_read():
+            await self._start(status, (_JSON, length, *headers))
+            await self._body(body, more=False)
 
     def push(self, events: bytes, is_comment: bool) -> bool:
         """Pass whole events of a stream on at once. False, and nothing is done, where that would
@@ -137,15 +140,27 @@ class Exchange:
         await self._pass_on(comments)
 
     async def _pass_on(self, events: bytes, *, more: bool = True) -> None:
+        if not self.client.is_full:  # then it does not wait, and most chunks need no time limit
+            await self._send_on(events, more=more)
+            return
+        async with self._until_read():
+            await self._send_on(events, more=more)
+
+    async def _send_on(self, events: bytes, *, more: bool) -> None:
         if not self.streaming:
             await self._begin_stream()
-        if not self.client.is_full:  # then it does not wait, and most chunks need no time limit
-            await self._body(events, more=more)
-            return
+        await self._body(events, more=more)
+
+    @contextlib.asynccontextmanager
+    async def _until_read(self) -> AsyncIterator[None]:
+        """A block that the client must not hold up for too long. Raises `ClientStalled`."""
+        limit = asyncio.timeout(self._patience)
         try:
-            async with asyncio.timeout(self._patience):
-                await self._body(events, more=more)
+            async with limit:
+                yield
         except TimeoutError:
+            if not limit.expired():  # another's limit, which only came by
+                raise
             raise ClientStalled from None
 
     async def finish(self) -> None:
@@ -167,7 +182,7 @@ class Exchange:
                 elif not self.status:
                     headers = [(k.encode(), v.encode()) for k, v in error.headers.items()]
                     await self.answer(error.status, error.body(self.dialect), headers)
-        except TimeoutError:
+        except (TimeoutError, ClientStalled):
             await self.abort()
 
     async def abort(self) -> None:

@@ -80,6 +80,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        # Whoever answers has taken it by now; left there it would be a circle.
+        self.scope.get("extensions", {}).pop(CONNECTION, None)  # type: ignore[call-overload, misc]
         super().on_response_complete()
         if not self.transport.is_closing():
             self._unparsed = 0
@@ -106,7 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise RuntimeError("an answer was begun twice, or with a header that cannot be")
         cycle.response_started, cycle.waiting_for_100_continue = True, False
         cycle.chunked_encoding, cycle.expected_content_length = body is None, 0
-        lines = [b"%b: %b\r\n" % header for header in headers]
+        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
         if not cycle.keep_alive:
             lines.append(b"connection: close\r\n")
         if body is None:

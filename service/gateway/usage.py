@@ -9,7 +9,6 @@ An engine's answer that cannot be read here is passed on as it is: accounting ne
 
 import contextlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -98,6 +97,8 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_counts = msgspec.json.Decoder(_Counts).decode
 _decode_nested = msgspec.json.Decoder(_Nested).decode
 
+# The last one: of what is nested too deeply.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _DATA = b"data: "
 _END = b"\n\n"
 _FIELD = b',"usage":{'
@@ -140,17 +141,17 @@ class Meter:
         self.pieces = 0
         self.failed = False
         self.worked = False
-        self.feed: Callable[[bytes], bytes] = (
-            self._chunks if dialect is Dialect.OPENAI else self._events
-        )
-        """Takes whole events; returns what of them the client gets."""
+
+    def feed(self, events: bytes) -> bytes:
+        """Take whole events. Returns what of them the client gets."""
+        return self._events(events) if self._reports_at_end else self._chunks(events)
 
     @property
     def usage(self) -> Usage | None:
         """What the engine has reported so far; None while it has said nothing."""
         if self._unread:
             unread, self._unread = self._unread, b""
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(*_UNREADABLE):
                 self._usage = _decode_counts(unread).usage()
         return self._usage
 
@@ -175,7 +176,7 @@ class Meter:
         """Read a whole JSON answer."""
         try:
             counts = _decode_answer(body).usage
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return
         if counts:
             self._usage, self.final = counts.usage(), True
@@ -213,7 +214,7 @@ class Meter:
             if raw in (b"", b"null"):
                 return whole
             self._count(_decode_counts(raw).usage(), chunk.choices)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return whole
         if self._shown is Shown.CONTINUOUS or (self._shown is Shown.FINAL and not chunk.choices):
             return whole
@@ -253,7 +254,7 @@ class Meter:
     def _report(self, data: bytes, *, final: bool) -> None:
         try:
             nested = _decode_nested(data)
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return
         holder = nested.response or nested.message or nested
         if holder.usage is not None:

@@ -81,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         # Whoever answers has taken it by now; left there it would be a circle.
-        self.scope.get("extensions", {}).pop(CONNECTION, None)  # type: ignore[call-overload, misc]
+        self.scope.get("extensions", {}).pop(CONNECTION, None)
         super().on_response_complete()
         if not self.transport.is_closing():
             self._unparsed = 0

@@ -19,7 +19,7 @@ from tests.bench.peers import PEERS, Peer
 from tests.bench.processes import Failed
 from tests.bench.results import Results
 from tests.bench.table import put_into, table
-from tests.bench.together import run_together
+from tests.bench.together import TURN, run_together
 from tests.bench.verdict import GPTOSS, NGINX, SPLICE, Record
 
 RECORD: Final = Path(__file__).with_name("record.json")
@@ -36,7 +36,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return _run(options, Path(folder))
-        except Failed as reason:
+        except (Failed, verdict.Unfit, OSError) as reason:
             _say(str(reason))
             return _CANNOT
 
@@ -116,11 +116,12 @@ def _options() -> argparse.Namespace:
     add("--soak", type=float, default=0, help="keep the gateway busy for so many seconds")
     options = parser.parse_args()
     short = options.check or options.record
+    least = TURN if short else 1
     options.rounds = options.rounds or (_CHECK_ROUNDS if short else Plan.rounds)
     options.requests = options.requests or (_CHECK_REQUESTS if short else Plan.requests)
-    for name in ("rounds", "streams", "requests"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} has to be 1 or more")
+    for name, fewest in (("rounds", 1), ("streams", 1), ("requests", least)):
+        if getattr(options, name) < fewest:
+            parser.error(f"--{name} has to be {fewest} or more")
     known = [peer.name for peer in PEERS]
     if unknown := [name for name in _names(options) if name not in known]:
         parser.error(f"no peer is called {unknown[0]}: there are {', '.join(known)}")

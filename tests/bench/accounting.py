@@ -31,18 +31,26 @@ def cpu_seconds(root: int) -> float:
 
     By each process's own clock, which counts nanoseconds and its ended threads, too; the ticks in
     /proc/PID/stat are 10 ms, a tenth of what a short phase takes. Of children that have ended the
-    ticks are all there is. Raises `ProcessLookupError` where the process is gone.
+    ticks are all there is. Raises `OSError`: `ProcessLookupError` where the process is gone,
+    another where the machine has no such clock.
     """
     if not Path(f"/proc/{root}").exists():
         raise ProcessLookupError(f"process {root} has ended")
     spent = 0.0
     for pid in tree(root):
-        with contextlib.suppress(OSError):  # ended meanwhile: its parent has its time
-            fields = _stat(pid)
-            spent += (int(fields[_WAITED_USER]) + int(fields[_WAITED_SYSTEM])) / _TICKS
-            # As clock_getcpuclockid(3) makes it.
-            spent += time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+        try:
+            spent += _spent(pid)
+        except OSError:
+            if pid == root:  # of others: ended meanwhile, and the parent has its time
+                raise
     return spent
+
+
+def _spent(pid: int) -> float:
+    fields = _stat(pid)
+    waited = (int(fields[_WAITED_USER]) + int(fields[_WAITED_SYSTEM])) / _TICKS
+    # As clock_getcpuclockid(3) makes it.
+    return waited + time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
 def memory_bytes(root: int) -> int:

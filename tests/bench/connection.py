@@ -24,7 +24,7 @@ class Times:
         self.ttft: list[float] = []
         self.itl: list[float] = []
         self.reads = 0
-        """How often something came."""
+        """How often tokens came."""
 
     def figures(self) -> tuple[float, float, float]:
         """TTFT p50 and p99, ITL p99."""
@@ -48,7 +48,8 @@ class Connection(asyncio.Protocol):
         self._begun: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._body: list[bytes] = []
-        self._events = 0
+        self._events = self._messages = 0
+        self._is_whole = False
         self._times: Times | None = None
         self._sent = self._last = 0.0
 
@@ -88,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._ended = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._check, self._times = check, times
-        self._body, self._events = [], 0
+        self._body, self._events, self._messages, self._is_whole = [], 0, 0, False
         self._sent = time.monotonic()
         self._transport.write(request)
 
@@ -104,12 +105,22 @@ class Connection(asyncio.Protocol):
         if self._parser is None:
             self.close()  # more than was asked for: the next request finds it closed
             return
-        if self._times is not None:
-            self._times.reads += 1
+        before = self._events
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(Wrong(f"this is no HTTP answer ({error}): {data[:80]!r}"))
+            return
+        if self._messages > 1:
+            self._fail(Wrong("more came than the answer"))
+        # A head, a role, or the end of the last chunk, that comes by itself is no token.
+        if self._times is not None and self._events > max(before, _OPENING_EVENTS):
+            self._times.reads += 1
+        if self._is_whole and self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def on_message_begin(self) -> None:
+        self._messages += 1
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -122,6 +133,8 @@ class Connection(asyncio.Protocol):
             self._measure(self._times, before, events)
 
     def on_message_complete(self) -> None:
+        if self._parser is None:  # more than was asked for
+            return
         status, body = self._parser.get_status_code(), b"".join(self._body)
         self._parser = None  # it refers to this
         self._body = []
@@ -133,8 +146,7 @@ class Connection(asyncio.Protocol):
         except Wrong as error:
             self._fail(error)
         else:
-            if self._ended is not None and not self._ended.done():
-                self._ended.set_result(None)
+            self._is_whole = True
 
     def _measure(self, times: Times, before: int, events: int) -> None:
         now = time.monotonic()

@@ -53,12 +53,17 @@ class Sender:
         """Have orders carried out, all at once. Raises `Failed` if not all was whole and right."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        if self._process.poll() is not None:
+            raise Failed("the client has ended: see what it said above")
         self._process.stdin.write(json.dumps([asdict(order) for order in orders]) + "\n")
         self._process.stdin.flush()
         seconds = max(order.seconds for order in orders) + _SPARE_SECONDS
         ready, _, _ = select.select([self._process.stdout], [], [], seconds)
         line = self._process.stdout.readline() if ready else ""
         if not line:
+            # What it might say later would be taken for what it says of the next orders.
+            self._process.kill()
+            self._process.wait()
             raise Failed("the client has stopped answering: see what it said above")
         done = [Done(**one) for one in json.loads(line)]
         for one in done:

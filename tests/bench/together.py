@@ -19,7 +19,7 @@ from tests.bench.results import Results, Round
 from tests.bench.site import Company, Say, company
 from tests.bench.subject import Subject
 
-_TURN: Final = 10
+TURN: Final = 10
 """Requests to one peer before it is the next one's turn."""
 _STREAM_ROUNDS: Final = 3
 
@@ -40,9 +40,9 @@ def _round(here: Company, plan: Plan) -> dict[str, Round]:
         raise Failed("nothing is said of the cost, since a peer failed: see above")
     subjects = here.present
     before = _cpu(subjects)
-    for _ in range(plan.requests // _TURN):
+    for _ in range(plan.requests // TURN):
         for subject in subjects:
-            subject.requests(_TURN)
+            subject.requests(TURN)
     after_requests = _settled(subjects)
     each = max(plan.streams // len(subjects), 1)
     done = here.sender.do(*(subject.streams(each, _STREAM_ROUNDS) for subject in subjects))
@@ -51,7 +51,7 @@ def _round(here: Company, plan: Plan) -> dict[str, Round]:
     for subject, start, middle, end, streams in zip(
         subjects, before, after_requests, after_streams, done, strict=True
     ):
-        request = (middle - start) / (plan.requests // _TURN * _TURN)
+        request = (middle - start) / (plan.requests // TURN * TURN)
         chunk = per_chunk(end - middle, each * _STREAM_ROUNDS, request)
         rounds[subject.peer.name] = Round(request, chunk, merged=streams.merged)
     return rounds

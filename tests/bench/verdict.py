@@ -32,23 +32,42 @@ class Ratio:
     times: float
 
 
+class Unfit(Exception):
+    """A run from which nothing follows; one line says why."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What the gateway's cost was, on some machine."""
 
     machine: str
     ratios: tuple[Ratio, ...]
+    merged: float | None = None
+    """Share of chunks that came late in that run; None where it was not written down."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """From a file."""
         document = json.loads(path.read_text())
-        return cls(document["machine"], tuple(Ratio(**one) for one in document["ratios"]))
+        return cls(
+            document["machine"],
+            tuple(Ratio(**one) for one in document["ratios"]),
+            document.get("merged"),
+        )
 
     @classmethod
     def of(cls, results: Results) -> Self:
-        """Of a run."""
-        return cls(results.machine, ratios(results))
+        """Of a run. Raises `Unfit` for one that says nothing for later ones."""
+        for name in (GPTOSS, NGINX, SPLICE):
+            if results.peer(name) is None:
+                why = results.absent.get(name, "it was not asked for")
+                raise Unfit(f"nothing is recorded: {name} was not measured: {why}")
+        for name in (NGINX, SPLICE):
+            if not _on_time(results, name):
+                raise Unfit(
+                    "nothing is recorded: the machine is too busy: try again when it is not"
+                )
+        return cls(results.machine, ratios(results), max(one.merged for one in results.peers))
 
     def write(self, path: Path) -> None:
         """Into a file."""
@@ -98,7 +117,13 @@ def ratios(results: Results) -> tuple[Ratio, ...]:
 
 
 def compare(results: Results, record: Record) -> list[Compared]:
-    """Each ratio that is known now and then."""
+    """Each ratio that is known then. Raises `Unfit` where one was not measured now."""
+    if not record.ratios:
+        raise Unfit("nothing to compare with: `make bench-record` writes down the cost of now")
+    for name in sorted({one.peer for one in record.ratios} | {GPTOSS}):
+        if results.peer(name) is None:
+            why = results.absent.get(name, "it was not asked for")
+            raise Unfit(f"nothing is compared: {name} was not measured: {why}")
     then = {(one.unit, one.peer): one.times for one in record.ratios}
     return [
         Compared(one.unit, one.peer, one.times, then[one.unit, one.peer])
@@ -109,8 +134,6 @@ def compare(results: Results, record: Record) -> list[Compared]:
 
 def sentence(compared: Sequence[Compared]) -> str:
     """One line: what grew, and what to do; or that nothing did."""
-    if not compared:
-        return "nothing to compare with: `make bench-record` writes down what the gateway costs now"
     if grown := [one for one in compared if one.grew]:
         return (
             f"the gateway has become dearer: {'; '.join(map(str, grown))}; allowed is"
@@ -121,6 +144,15 @@ def sentence(compared: Sequence[Compared]) -> str:
     if any(one.shrank for one in compared):
         return f"the gateway has become cheaper: {said}: keep that with `make bench-record`"
     return f"the gateway costs what it did: {said}"
+
+
+def _on_time(results: Results, name: str) -> bool:
+    """Whether there is a round in which chunks came on time, of the gateway and of a peer."""
+    ours, peer = results.peer(GPTOSS), results.peer(name)
+    assert ours is not None
+    assert peer is not None
+    pairs = zip(ours.rounds, peer.rounds, strict=True)
+    return any(max(a.merged, b.merged) <= BUSY for a, b in pairs)
 
 
 def _times(ours: PeerResult, peer: PeerResult, unit: str) -> float:

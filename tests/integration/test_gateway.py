@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
@@ -161,6 +162,16 @@ def raw(gateway: Gateway, method: str, path: str, body: bytes) -> bytes:
         while part := connection.recv(65536):
             answer += part
         return answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_says_when_it_was_made(gateway: Gateway, stream: bool) -> None:
+    """RFC 9110, 6.6.1: whoever has a clock has to."""
+    with gateway.client() as client:
+        answer = client.post(CHAT, json=ask("well", stream=stream))
+    assert answer.status_code == 200
+    (date,) = answer.headers.get_list("date")
+    assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60
 
 
 def test_the_host_header_decides_nothing(gateway: Gateway) -> None:

@@ -6,7 +6,18 @@ import pytest
 
 from tests.bench.results import Latency, PeerResult, Results, Round, Spread
 from tests.bench.table import put_into, table
-from tests.bench.verdict import Compared, Ratio, Record, compare, ratios, sentence
+from tests.bench.verdict import (
+    GPTOSS,
+    NGINX,
+    SPLICE,
+    Compared,
+    Ratio,
+    Record,
+    Unfit,
+    compare,
+    ratios,
+    sentence,
+)
 
 Cost = tuple[float, float]
 """Of a chunk and of a request, µs."""
@@ -24,6 +35,9 @@ def run(*peers: PeerResult, machine: str = "here") -> Results:
 RECORDED = Record.of(
     run(peer("nginx", (10, 20)), peer("splice", (5, 10)), peer("gptoss", (20, 400)))
 )
+
+
+BY_SPLICE = Record("here", tuple(one for one in RECORDED.ratios if one.peer == "splice"))
 
 
 def test_a_ratio_is_taken_within_a_round_and_the_median_of_the_rounds_counts() -> None:
@@ -69,7 +83,7 @@ def test_more_than_15_percent_in_a_chunk_or_in_a_request_is_dearer(
 
 def test_one_line_says_what_grew_and_what_to_do() -> None:
     now = run(peer("splice", (5, 10)), peer("gptoss", (30, 400)))
-    said = sentence(compare(now, RECORDED))
+    said = sentence(compare(now, BY_SPLICE))
     assert said == (
         "the gateway has become dearer: 6.00 x splice per chunk, recorded 4.00 (+50%); allowed is"
         " +15%: make it cheaper again, or write the new cost down with `make bench-record` and say"
@@ -77,11 +91,31 @@ def test_one_line_says_what_grew_and_what_to_do() -> None:
     )
 
 
-def test_what_is_absent_in_this_run_is_not_judged() -> None:
-    now = run(peer("splice", (5, 10)), peer("gptoss", (20, 400)))
-    assert {one.peer for one in compare(now, RECORDED)} == {"splice"}
-    assert compare(run(peer("gptoss", (20, 400))), RECORDED) == []
-    assert sentence([]).startswith("nothing to compare with")
+@pytest.mark.parametrize("away", ["nginx", "splice", "gptoss"])
+def test_nothing_is_said_or_recorded_where_one_of_them_was_not_measured(away: str) -> None:
+    """A check that compares half of it, or nothing, would say that all is well."""
+    three = peer("nginx", (10, 20)), peer("splice", (5, 10)), peer("gptoss", (20, 400))
+    results = run(*(one for one in three if one.name != away))
+    with pytest.raises(Unfit, match=f"nothing is compared: {away} was not measured"):
+        compare(results, RECORDED)
+    with pytest.raises(Unfit, match=f"nothing is recorded: {away} was not measured"):
+        Record.of(results)
+
+
+def test_an_empty_record_is_nothing_to_compare_with() -> None:
+    everything = run(peer("nginx", (10, 20)), peer("splice", (5, 10)), peer("gptoss", (20, 400)))
+    with pytest.raises(Unfit, match="nothing to compare with"):
+        compare(everything, Record("here", ()))
+
+
+def test_a_run_whose_chunks_were_all_late_is_not_recorded() -> None:
+    def measured(*merged: float) -> Results:
+        rounds = [Round(20, 10, merged=one) for one in merged]
+        return run(*(PeerResult(one, "a peer", "1.0", rounds) for one in (GPTOSS, NGINX, SPLICE)))
+
+    with pytest.raises(Unfit, match="the machine is too busy"):
+        Record.of(measured(0.4, 0.06))
+    assert Record.of(measured(0.4, 0.04)).merged == pytest.approx(0.22)
 
 
 def test_a_cost_that_fell_is_to_be_recorded_lest_it_come_back_unseen() -> None:
@@ -96,10 +130,10 @@ def test_a_second_measurement_outvotes_a_disturbed_one_and_confirms_a_true_one()
         )
 
     disturbed = cost(20, 30, 30)
-    assert any(one.grew for one in compare(disturbed, RECORDED))
+    assert any(one.grew for one in compare(disturbed, BY_SPLICE))
     quiet, dear = cost(20, 20, 20), cost(30, 30, 30)
-    assert not any(one.grew for one in compare(disturbed.with_rounds_of(quiet), RECORDED))
-    assert any(one.grew for one in compare(disturbed.with_rounds_of(dear), RECORDED))
+    assert not any(one.grew for one in compare(disturbed.with_rounds_of(quiet), BY_SPLICE))
+    assert any(one.grew for one in compare(disturbed.with_rounds_of(dear), BY_SPLICE))
 
 
 def test_results_and_record_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ class Exchange:
     async def write(self, events: bytes) -> None:
         raise ClientStalled
 
+    async def answer(self, status: int, body: bytes) -> None:
+        raise ClientStalled
+
     def settle(self) -> None:
         pass
 
@@ -65,7 +68,7 @@ class Relay:
         self.connection.connection_made(cast(asyncio.Transport, cast(Any, self.transport)))
         request = Request(INFERENCE["/v1/chat/completions"], "m", True, b"", may_be_empty=False)
         tab = cast(Tab, SimpleNamespace(meter=Meter(Dialect.OPENAI)))
-        exchange, self.patience = cast(Any, Exchange()), Patience(60, 60)
+        exchange, self.patience = cast(Any, Exchange()), Patience(60, 30)
         self.answer: Answer | None = Answer(request, exchange, tab, self.patience, lambda: None)
         self.seen = weakref.ref(self.answer)
 
@@ -94,6 +97,19 @@ def test_a_connection_whose_client_left_during_the_last_read_is_not_used_again()
             await relay.run(STREAM)
         assert relay.connection.is_over
         assert not relay.connection.is_usable
+
+    run(test)
+
+
+def test_a_whole_answer_waits_for_its_client_on_the_clients_time() -> None:
+    """However late it came: else the engine's limit would end the wait."""
+
+    async def test() -> None:
+        relay = Relay()
+        assert relay.patience.seconds == 60
+        with pytest.raises(ClientStalled):
+            await relay.run(refusal(200, b"{}"))
+        assert relay.patience.seconds == 30
 
     run(test)
 

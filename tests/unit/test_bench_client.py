@@ -73,7 +73,8 @@ def test_a_client_that_was_late_once_is_not_asked_again() -> None:
             sender, order = Sender(process), Order("requests", 1, seconds=-9.9)
             with pytest.raises(Failed, match="has stopped answering"):
                 sender.do(order)
-            with pytest.raises(Failed):
+            assert process.poll() is not None
+            with pytest.raises(Failed, match="has ended"):
                 sender.do(order)
         finally:
             process.kill()

@@ -173,3 +173,11 @@ def test_a_secret_that_could_be_guessed_or_mistyped_is_refused(
     with pytest.raises(UserError, match="use") as refusal:
         settings.load()
     assert secret not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("client", "idle", "patience"), [(60, 120, 60), (60, 5, 5)])
+def test_a_client_is_waited_for_no_longer_than_an_engine(
+    client: float, idle: float, patience: float
+) -> None:
+    gateway = settings.GatewaySettings(client_timeout=client, idle_timeout=idle)
+    assert gateway.client_patience == patience

@@ -172,10 +172,8 @@ class Answer:
     async def _pick_up(self, connection: Connection) -> None:
         """Pass on what was put down, however long the client takes to read."""
         events, is_comment = self._put_down[0]
-        if is_comment:
-            await self._exchange.comment(events)
-        else:
-            await self._exchange.write(events)
+        await self._exchange.write(events, is_comment)
+        if not is_comment:
             self._patience.renew()  # the silence was the client's
         self._put_down.popleft()
         if not self._put_down:

@@ -67,7 +67,6 @@ class Gateway:
         """Answer one request. No exception comes out of here."""
         exchange = Exchange(
             scope,
-            send,
             self._settings.client_patience,
             self._recorder.sampling,
             self._metrics.streams_open.inc,
@@ -90,14 +89,8 @@ class Gateway:
                 log.exception("request failed", extra={"request_id": exchange.id})
                 await exchange.fail(errors.internal())
             finally:
-                self._close(exchange)
-
-    def _close(self, exchange: Exchange) -> None:
-        try:
-            exchange.settle()
-        except Exception:
-            log.exception("a request was not settled", extra={"request_id": exchange.id})
-        self._recorder.record(exchange)
+                exchange.settle()
+                self._recorder.record(exchange)
 
     async def _answer(self, scope: Message, receive: Receive, exchange: Exchange) -> None:
         method, path = scope["method"], scope["path"]

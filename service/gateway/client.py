@@ -14,7 +14,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 CONNECTION = "gptoss.connection"
-"""ASGI extension: the request's `ClientConnection`."""
+"""ASGI extension: the request's `ClientConnection`, by which it is answered."""
 
 # What is read, and thrown away, of a body that is too large. A client that is still sending when
 # the connection closes sees a reset instead of the 413 that tells it why.
@@ -31,20 +31,27 @@ class ClientStalled(Exception):
 
 
 class ClientConnection(Protocol):
-    """What ASGI has no word for."""
+    """What ASGI has no word for: an answer in calls that do not wait, and the wait apart."""
 
     @property
     def is_full(self) -> bool:
-        """Whether the client reads so slowly that a send would wait."""
+        """Whether the client reads so slowly that what is sent to it is kept here."""
+
+    async def drained(self) -> None:
+        """Wait until it has read so much that it is not full any more, or has left."""
 
     def body(self) -> bytes | None:
         """The whole body of the request, once, if all of it is here."""
 
     def respond(self, status: int, headers: Headers, body: bytes | None) -> None:
-        """Begin an answer to a POST, which `write` goes on with; with a `body`, give all of it."""
+        """Begin an answer that `write` goes on with and `end` ends; with a `body`, give all of
+        it: then its length is among the headers."""
 
     def write(self, body: bytes) -> None:
-        """A piece of an answer that has begun and is sent in chunks: at once, whatever waits."""
+        """A piece of an answer that has begun, never an empty one: at once, whatever is kept."""
+
+    def end(self) -> None:
+        """The end of an answer that has begun."""
 
     def abort(self) -> None:
         """Close at once, unsent bytes and all."""

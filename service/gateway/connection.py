@@ -56,7 +56,8 @@ class _Stage(Enum):
 class Connection(asyncio.Protocol):
     """What `ask` sends is answered to its reader, until that has ended or failed.
 
-    `closed` is called once it is closed, by whichever side.
+    `closed` is called once it is closed, by whichever side. Behind TLS, an engine that closes while
+    nothing is read takes with it what was not read yet: such an answer counts as cut.
     """
 
     _transport: asyncio.Transport
@@ -85,7 +86,8 @@ class Connection(asyncio.Protocol):
     def is_usable(self) -> bool:
         """Whether it is good for another request, after the last one."""
         # Not where an answer came before all of its request was out, nor where reading stopped
-        # within it: what may follow it was not seen.
+        # within it: what may follow it was not seen. (Behind TLS uvloop does not tell all that waits
+        # to be sent. Then the next request only comes after it.)
         is_settled = not self._is_paused and not self._transport.get_write_buffer_size()
         return self._is_free and is_settled
 

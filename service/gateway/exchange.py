@@ -1,19 +1,12 @@
 """One request's answer: what was sent of it, and how it ended."""
 
 import asyncio
-import contextlib
+import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
-from service.gateway.client import (
-    CONNECTION,
-    ClientConnection,
-    ClientStalled,
-    Headers,
-    Message,
-    Send,
-)
+from service.gateway.client import CONNECTION, ClientConnection, ClientStalled, Headers, Message
 from service.gateway.errors import APIError
 from service.gateway.routes import dialect_of
 from service.gateway.tab import Bill, Tab
@@ -22,6 +15,8 @@ from service.telemetry.contract import NONE
 from service.telemetry.facts import Attempt
 from service.telemetry.trace import Sampling, Trace
 from service.tenants.principal import Principal
+
+log = logging.getLogger(__name__)
 
 _JSON = (b"content-type", b"application/json")
 _STREAM = (
@@ -37,7 +32,7 @@ _LAST_WORDS_SECONDS = 1.0
 class Exchange:
     """The answer to one request, in the client's dialect. It takes its client out of `scope`.
 
-    `patience` is how long one write may wait for a client that does not read, s. `streams` is
+    `patience` is how long one piece may wait for a client that does not read, s. `streams` is
     called once a stream begins.
 
     What is known of the request by the end (`route`, `model`, `principal`, `outcome`) is what the
@@ -47,12 +42,10 @@ class Exchange:
     def __init__(
         self,
         scope: Message,
-        send: Send,
         patience: float,
         sampling: Sampling,
         streams: Callable[[], None],
     ) -> None:
-        self._send = send
         self._patience = patience
         self._streams = streams
         # Taken out: the connection holds on to its last scope.
@@ -95,78 +88,73 @@ class Exchange:
         self.headers = tab.headers
 
     def settle(self) -> None:
-        """Settle what was admitted, by how it ended. Never waits; repeating it does nothing."""
-        if self._tab is not None:
-            self._tab.close(self.outcome)
+        """Settle what was admitted, by how it ended. Never waits; repeating it does nothing.
+
+        Never raises: accounting breaks no answer. What fails here is charged once its lease is out.
+        """
+        try:
+            if self._tab is not None:
+                self._tab.close(self.outcome)
+        except Exception:
+            log.exception("a request was not settled", extra={"request_id": self.id})
 
     async def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Send a whole JSON answer."""
+        """Send a whole JSON answer. Waits and raises as `write` does."""
         self.begun = True
+        await self._until_read()
+        self.status, self.answered = status, True
         length = (b"content-length", str(len(body)).encode())
-        if self.inference and not headers and not self.client.is_full:
-            self.status, self.answered = status, True
-            self.client.respond(status, [self._id, *self.headers, _JSON, length], body)
-            return
-        async with self._until_read():
-            await self._start(status, (_JSON, length, *headers))
-            await self._body(body, more=False)
+        self.client.respond(status, [self._id, *self.headers, _JSON, length, *headers], body)
 
     def push(self, events: bytes, is_comment: bool) -> bool:
-        """Pass whole events of a stream on at once. False, and nothing is done, where that would
-        have to wait."""
+        """Pass whole events of a stream on at once; comments keep it alive, and are no part of an
+        answer. False, and nothing is done, where that would have to wait."""
         if self.client.is_full:
             return False
-        if not self.streaming:
-            self._note_stream()
-            self.status = 200
-            self.client.respond(200, [self._id, *self.headers, *_STREAM], None)
-        if not is_comment:
-            self.begun = True
-            self.timing.piece()
-        self.client.write(events)
+        self._pass_on(events, is_comment)
         return True
 
-    async def write(self, events: bytes) -> None:
-        """Pass events of a stream on. Waits while the client reads more slowly than they come.
+    async def write(self, events: bytes, is_comment: bool = False) -> None:
+        """Pass them on once the client reads.
 
         Raises `ClientStalled` when it reads nothing at all for too long.
         """
-        self.begun = True
-        self.timing.piece()
-        await self._pass_on(events)
-
-    async def comment(self, comments: bytes) -> None:
-        """Pass on what keeps a stream alive and is no part of an answer. Waits and raises alike."""
-        await self._pass_on(comments)
-
-    async def _pass_on(self, events: bytes, *, more: bool = True) -> None:
-        if not self.client.is_full:  # then it does not wait, and most chunks need no time limit
-            await self._send_on(events, more=more)
-            return
-        async with self._until_read():
-            await self._send_on(events, more=more)
-
-    async def _send_on(self, events: bytes, *, more: bool) -> None:
-        if not self.streaming:
-            await self._begin_stream()
-        await self._body(events, more=more)
-
-    @contextlib.asynccontextmanager
-    async def _until_read(self) -> AsyncIterator[None]:
-        """A block that the client must not hold up for too long. Raises `ClientStalled`."""
-        limit = asyncio.timeout(self._patience)
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():  # another's limit, which only came by
-                raise
-            raise ClientStalled from None
+        await self._until_read()
+        self._pass_on(events, is_comment)
 
     async def finish(self) -> None:
         """End a stream. Waits and raises as `write` does."""
         self.begun = True
-        await self._pass_on(b"", more=False)
+        await self._until_read()
+        self._begin_stream()
+        self.answered = True
+        self.client.end()
+
+    def _pass_on(self, events: bytes, is_comment: bool) -> None:
+        self._begin_stream()
+        if not is_comment:
+            self.begun = True
+            self.timing.piece()
+        self.client.write(events)
+
+    def _begin_stream(self) -> None:
+        if not self.streaming:
+            self.streaming, self.status = True, 200
+            self._streams()
+            self.client.respond(200, [self._id, *self.headers, *_STREAM], None)
+
+    async def _until_read(self) -> None:
+        """Wait while the client reads more slowly than its answer comes."""
+        if not self.client.is_full:  # as nearly always, and then there is no need for a time limit
+            return
+        limit = asyncio.timeout(self._patience)
+        try:
+            async with limit:
+                await self.client.drained()
+        except TimeoutError:
+            if not limit.expired():  # another's limit, which only came by
+                raise
+            raise ClientStalled from None
 
     async def fail(self, error: APIError) -> None:
         """Say what went wrong: as a status while that is possible, else as the last event. Of an
@@ -177,8 +165,9 @@ class Exchange:
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 if self.streaming:
-                    await self._body(error.event(self.dialect), more=True)
-                    await self._body(b"", more=False)
+                    await self._until_read()
+                    self.client.write(error.event(self.dialect))
+                    await self.finish()
                 elif not self.status:
                     headers = [(k.encode(), v.encode()) for k, v in error.headers.items()]
                     await self.answer(error.status, error.body(self.dialect), headers)
@@ -193,25 +182,3 @@ class Exchange:
     @property
     def _id(self) -> tuple[bytes, bytes]:
         return b"x-request-id", self.id.encode()
-
-    def _note_stream(self) -> None:
-        self.streaming = True
-        self._streams()
-
-    async def _begin_stream(self) -> None:
-        self._note_stream()
-        await self._start(200, _STREAM)
-
-    async def _body(self, body: bytes, *, more: bool) -> None:
-        self.answered = not more
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
-    async def _start(self, status: int, headers: Headers) -> None:
-        self.status = status
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [self._id, *self.headers, *headers],
-            }
-        )

@@ -20,6 +20,7 @@ HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
 # What arrives with a head in one read, and may be the beginning of its body.
 _ONE_READ = 256 << 10
+_CLOSE = (b"connection", b"close")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -88,8 +89,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether the client reads so slowly that a send would wait."""
+        """Whether the client reads so slowly that a send would wait for it."""
         return self.flow.write_paused
+
+    async def drained(self) -> None:
+        """Wait until a send would not wait."""
+        if not self.cycle.disconnected:
+            await self.flow.drain()
 
     def body(self) -> bytes | None:
         """The whole body of the request, once, if all of it is here."""
@@ -107,24 +113,41 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle.response_started or _CONTROL.search(b"".join([value for _, value in headers])):
             raise RuntimeError("an answer was begun twice, or with a header that cannot be")
         cycle.response_started, cycle.waiting_for_100_continue = True, False
-        cycle.chunked_encoding, cycle.expected_content_length = body is None, 0
+        # HTTP/1.0 knows no chunks: there an answer ends with its connection.
+        cycle.chunked_encoding = body is None and self.scope["http_version"] != "1.0"
         lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
-        if not cycle.keep_alive:
+        if _CLOSE in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
             lines.append(b"connection: close\r\n")
-        if body is None:
+        if cycle.chunked_encoding:
             lines.append(b"transfer-encoding: chunked\r\n")
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], b"".join(lines), body or b""))
+        shown = b"" if body is None or self.scope["method"] == "HEAD" else body
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], b"".join(lines), shown))
         if body is not None:
-            cycle.response_complete = True
-            cycle.message_event.set()
-            if not cycle.keep_alive:
-                self.transport.close()
-            cycle.on_response()
+            self._complete()
 
     def write(self, body: bytes) -> None:
-        """As `send` writes a piece of an answer in chunks, without a message to say so."""
+        """As `send` writes a piece of an answer, without a message to say so."""
+        cycle = self.cycle
+        if not cycle.disconnected:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if cycle.chunked_encoding else body
+            self.transport.write(chunk)
+
+    def end(self) -> None:
+        """As `send` ends an answer."""
         if not self.cycle.disconnected:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            if self.cycle.chunked_encoding:
+                self.transport.write(b"0\r\n\r\n")
+            self._complete()
+
+    def _complete(self) -> None:
+        cycle = self.cycle
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def abort(self) -> None:
         """Close at once, unsent bytes and all."""

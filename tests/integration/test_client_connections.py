@@ -17,8 +17,7 @@ REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r
 
 
 async def gateway(scope: Any, receive: Any, send: Any) -> None:
-    exchange = Exchange(scope, send, 5, Sampling(), lambda: None)
-    exchange.inference = True
+    exchange = Exchange(scope, 5, Sampling(), lambda: None)
     await exchange.answer(200, b"{}")
 
 

@@ -129,6 +129,30 @@ def test_one_connection_that_ends_has_one_answer(
     assert len(engine.calls) - before == (status == 200)
 
 
+def test_a_stream_to_http_1_0_is_not_in_chunks_and_ends_with_its_connection(
+    gateway: Gateway,
+) -> None:
+    body = json.dumps(ask("well", stream=True)).encode()
+    length = f"content-length: {len(body)}\r\n\r\n".encode()
+    answer = exchanged(gateway, written(gateway, f"POST {CHAT} HTTP/1.0".encode(), length + body))
+    head, _, events = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding" not in head
+    assert events.startswith(b"data: {")
+    assert events.endswith(b"}\n\ndata: [DONE]\n\n")
+
+
+def test_an_answer_to_head_has_no_body(gateway: Gateway) -> None:
+    answer = exchanged(
+        gateway, written(gateway, f"HEAD {CHAT} HTTP/1.1".encode(), b"connection: close\r\n\r\n")
+    )
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"content-length: " in head
+    assert head.count(b"connection: ") == 1
+    assert body == b""
+
+
 @pytest.mark.parametrize("count", [2, 50])
 def test_requests_that_are_piled_up_are_not_served(
     gateway: Gateway, engine: FakeEngine, count: int

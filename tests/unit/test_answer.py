@@ -35,7 +35,7 @@ class Exchange:
     def push(self, events: bytes, is_comment: bool) -> bool:
         return False
 
-    async def write(self, events: bytes) -> None:
+    async def write(self, events: bytes, is_comment: bool) -> None:
         raise ClientStalled
 
     async def answer(self, status: int, body: bytes) -> None:

@@ -1,14 +1,17 @@
 """A client that reads nothing has stalled: that is said of the client, and in time."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from service.gateway.client import CONNECTION, ClientStalled
 from service.gateway.errors import APIError
 from service.gateway.exchange import Exchange
+from service.gateway.tab import Tab
 from service.telemetry.trace import Sampling
 
 
@@ -18,18 +21,16 @@ class Full:
     is_full = True
     aborted = False
 
+    async def drained(self) -> None:
+        await asyncio.Event().wait()
+
     def abort(self) -> None:
         self.aborted = True
 
 
-async def never(message: Any) -> None:
-    await asyncio.Event().wait()
-
-
 def exchange(client: Full, patience: float = 0.05) -> Exchange:
     scope = {"path": "/v1/chat/completions", "headers": [], "extensions": {CONNECTION: client}}
-    made = Exchange(scope, never, patience, Sampling(), lambda: None)
-    made.inference = True
+    made = Exchange(scope, patience, Sampling(), lambda: None)
     assert not scope["extensions"], "the connection would hold on to itself"
     return made
 
@@ -39,7 +40,7 @@ def exchange(client: Full, patience: float = 0.05) -> Exchange:
     [
         lambda it: it.answer(200, b"{}"),
         lambda it: it.write(b"data: 1\n\n"),
-        lambda it: it.comment(b": 1\n\n"),
+        lambda it: it.write(b": 1\n\n", is_comment=True),
         lambda it: it.finish(),
     ],
     ids=["a whole answer", "a stream's beginning", "a comment", "an end"],
@@ -65,3 +66,17 @@ def test_who_cannot_even_be_told_what_went_wrong_is_cut_off() -> None:
         assert client.aborted
 
     asyncio.run(test())
+
+
+def test_accounting_that_fails_is_logged_and_breaks_no_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def close(outcome: str) -> None:
+        raise RuntimeError("accounting failed")
+
+    answered = exchange(Full())
+    answered.admitted(cast(Tab, SimpleNamespace(headers=[], close=close)))
+    with caplog.at_level(logging.ERROR):
+        answered.settle()
+    assert [record.message for record in caplog.records] == ["a request was not settled"]
+    assert "accounting failed" in caplog.text

@@ -7,7 +7,6 @@ task, and nothing more is read from the engine until that has passed it on.
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Callable
 
 from service.gateway import errors
@@ -57,7 +56,7 @@ class Answer:
         self._body: list[bytes] = []
         self._size = 0
         # For the task: what to pass on, in order; whether that was all, and what was wrong.
-        self._put_down: deque[tuple[bytes, bool]] = deque()
+        self._put_down: list[tuple[bytes, bool]] = []
         self._is_over = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -175,7 +174,7 @@ class Answer:
         await self._exchange.write(events, is_comment)
         if not is_comment:
             self._patience.renew()  # the silence was the client's
-        self._put_down.popleft()
+        del self._put_down[0]
         if not self._put_down:
             connection.resume()
 

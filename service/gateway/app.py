@@ -125,17 +125,19 @@ class Gateway:
                 seconds=self._settings.body_timeout,
             )
         with UntilGone(exchange.client, lambda: exchange.answered):
-            await self._infer(route, body, principal, exchange)
+            job = await self._admit(route, body, principal, exchange)
+            del body  # the engine's is made of it: a long prompt is kept once while it is answered
+            await self._dispatch.run(job)
 
-    async def _infer(
+    async def _admit(
         self, route: Route, body: bytes, principal: Principal, exchange: Exchange
-    ) -> None:
-        """Decide, reserve, dispatch."""
+    ) -> Job:
+        """Decide what goes where, and reserve what it may use."""
         models: list[str] = []
         try:
-            asked = policy.read(route, body, self._bounds)
+            asked, fields = policy.read(route, body, self._bounds)
             exchange.asked_stream = asked.stream
-            key = conversation(principal.team.name, asked.beginning)
+            key = conversation(principal.team.name, fields)
             place = self._destination(principal, asked.model, key)
             if place.reason:
                 exchange.asked_model = asked.model
@@ -144,7 +146,7 @@ class Gateway:
             exchange.model = asked.model
             scopes = scopes_of(principal, asked.model)
             caps, prompt = Caps.of(principal, scopes), self._admission.prompt(principal, asked)
-            request = policy.compose(asked, caps, prompt, place.pool.model)
+            request = policy.compose(asked, fields, caps, prompt, place.pool.model)
         except APIError:
             exchange.headers = await self._admission.headers(principal, models)
             raise
@@ -155,7 +157,7 @@ class Gateway:
             self._metrics.fallbacks.labels(*labels).inc()
         exchange.headers = [*tab.headers, *place.headers]
         work = asked.work(prompt, principal.team.default_output)
-        await self._dispatch.run(Job(request, place.pool, key, work, exchange, tab))
+        return Job(request, place.pool, key, work, exchange, tab)
 
     def _destination(self, principal: Principal, model: str, key: int | None) -> Destination:
         team = principal.team

@@ -60,6 +60,27 @@ class Connection(asyncio.Protocol):
     nothing is read takes with it what was not read yet: such an answer counts as cut.
     """
 
+    __slots__ = (
+        "_begun",
+        "_closed",
+        "_encodings",
+        "_fault",
+        "_has_length",
+        "_head_bytes",
+        "_is_eof",
+        "_is_open",
+        "_is_paused",
+        "_keeps",
+        "_media_type",
+        "_parser",
+        "_parts",
+        "_reader",
+        "_stage",
+        "_status",
+        "_transport",
+        "_unparsed",
+        "_until_closed",
+    )
     _transport: asyncio.Transport
 
     def __init__(self, closed: Callable[["Connection"], None]) -> None:
@@ -86,8 +107,8 @@ class Connection(asyncio.Protocol):
     def is_usable(self) -> bool:
         """Whether it is good for another request, after the last one."""
         # Not where an answer came before all of its request was out, nor where reading stopped
-        # within it: what may follow it was not seen. (Behind TLS uvloop does not tell all that waits
-        # to be sent. Then the next request only comes after it.)
+        # within it: what may follow it was not seen. (Behind TLS uvloop does not tell all that
+        # waits to be sent. Then the next request only comes after it.)
         is_settled = not self._is_paused and not self._transport.get_write_buffer_size()
         return self._is_free and is_settled
 

@@ -29,19 +29,20 @@ _BEFORE = ("instructions", "system")
 _TURNS = ("messages", "input", "prompt")
 
 
+def conversation(team: str, fields: Mapping[str, msgspec.Raw]) -> int | None:
+    """A request's place on the ring of replicas; None where there is nothing to go by."""
+    said = beginning(fields)
+    return hashed(team.encode() + b"\0" + said) if said else None
+
+
 def beginning(fields: Mapping[str, msgspec.Raw]) -> bytes:
     """The bytes by which a conversation is told from others: its first message of a user, and
-    what is before it. Empty where there is nothing to go by."""
+    what is before it. Empty where there is nothing of that."""
     if key := bytes(fields.get(_KEY, b"")).strip(b'"'):
         return b"key " + key[:_BYTES]
     parts = [bytes(fields.get(name, b""))[:_BYTES] for name in _BEFORE]
     parts += [_first_turn(bytes(fields.get(name, b""))) for name in _TURNS]
     return b"\0".join(parts).strip(b"\0")
-
-
-def conversation(team: str, beginning: bytes) -> int | None:
-    """A place on the ring of replicas; None where nothing is known of it."""
-    return hashed(team.encode() + b"\0" + beginning) if beginning else None
 
 
 def _first_turn(raw: bytes) -> bytes:

@@ -5,7 +5,8 @@ is built as Python objects. It is always put together again from what was seen h
 engine cannot read it differently (a name given twice, an escaped `priority`).
 
 `read` takes a body apart, before anything is known of who asks; `compose` makes the engine's body
-of it, within the caps of the team.
+of it, within the caps of the team. What is known of a request while it is answered is without its
+fields: they are all of a prompt that may be long.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ import msgspec
 
 from service.gateway import errors
 from service.gateway.caps import Caps
-from service.gateway.conversation import beginning
 from service.gateway.depth import is_deeper
 from service.gateway.routes import Dialect, Route
 from service.gateway.usage import Shown
@@ -25,9 +25,12 @@ _EFFORTS = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
 _DEFAULT_EFFORT = Effort.MEDIUM
 # Far above any model's context, and small enough to count with.
 _MOST_OUTPUT = 10_000_000
+Fields = dict[str, msgspec.Raw]
+"""Names and values of a body's fields, as the client wrote them."""
+
 _USAGE_OPTIONS = ("include_usage", "continuous_usage_stats")
 
-_split = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_split = msgspec.json.Decoder(Fields)
 _value = msgspec.json.Decoder()
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -49,11 +52,8 @@ class Asked:
     choices: int
     output: int | None
     shown: Shown
-    fields: dict[str, msgspec.Raw]
     size: int
     """Bytes of the whole body."""
-    beginning: bytes = b""
-    """How its conversation begins."""
 
     def work(self, prompt: int, usual: int) -> int:
         """What it is to an engine, tokens: an answer is rarely as long as it may become.
@@ -87,8 +87,8 @@ class Bounds:
     depth: int
 
 
-def read(route: Route, body: bytes, bounds: Bounds) -> Asked:
-    """Check a body against what the route allows.
+def read(route: Route, body: bytes, bounds: Bounds) -> tuple[Asked, Fields]:
+    """Check a body against what the route allows, and take it apart.
 
     Raises `APIError` (400) for what is not a JSON object or too deep, a field that is not allowed,
     or one that decides something here and is of the wrong type.
@@ -104,7 +104,7 @@ def read(route: Route, body: bytes, bounds: Bounds) -> Asked:
     model = _decode(fields["model"])
     if not isinstance(model, str):
         raise errors.wrong_type("model", "a string")
-    return Asked(
+    asked = Asked(
         route,
         model,
         _boolean(fields, "stream"),
@@ -112,19 +112,21 @@ def read(route: Route, body: bytes, bounds: Bounds) -> Asked:
         _choices(fields, bounds.choices),
         _output(fields, route),
         _shown(fields),
-        {name: raw for name, raw in fields.items() if name in route.fields.passed},
         len(body),
-        beginning(fields),
     )
+    return asked, fields
 
 
-def compose(asked: Asked, caps: Caps, prompt: int, engine_model: str) -> Request:
-    """The engine's request. `prompt` is the estimate of its prompt, tokens; `engine_model` is what
-    the engine calls the model.
+def compose(asked: Asked, given: Fields, caps: Caps, prompt: int, engine_model: str) -> Request:
+    """The engine's request, of the fields that were given.
+
+    `prompt` is the estimate of its prompt, tokens; `engine_model` is what the engine calls the
+    model.
 
     Raises `APIError` (400) for more context, output or effort than the team may ask for.
     """
-    fields, route = dict(asked.fields), asked.route
+    route = asked.route
+    fields = {name: raw for name, raw in given.items() if name in route.fields.passed}
     _bound_output(fields, asked, caps, prompt)
     if route.effort:
         _set_effort(fields, route.effort, caps)
@@ -141,7 +143,7 @@ def compose(asked: Asked, caps: Caps, prompt: int, engine_model: str) -> Request
     return Request(route, asked.model, asked.stream, body, caps.priority, may_be_empty)
 
 
-def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:
+def _fields_of(body: bytes) -> Fields:
     try:
         body.decode()  # the splitter skips over values without looking at their encoding
         return _split.decode(body)
@@ -156,14 +158,14 @@ def _decode(raw: msgspec.Raw) -> object:
         raise errors.not_json() from None
 
 
-def _boolean(fields: dict[str, msgspec.Raw], name: str) -> bool:
+def _boolean(fields: Fields, name: str) -> bool:
     value = _decode(fields[name]) if name in fields else None
     if value is not None and not isinstance(value, bool):
         raise errors.wrong_type(name, "a boolean")
     return bool(value)
 
 
-def _integer(fields: dict[str, msgspec.Raw], name: str) -> int | None:
+def _integer(fields: Fields, name: str) -> int | None:
     """Strictly: the engine would also take "5", which must not get around a cap."""
     value = _decode(fields[name]) if name in fields else None
     if value is None:
@@ -173,7 +175,7 @@ def _integer(fields: dict[str, msgspec.Raw], name: str) -> int | None:
     return value
 
 
-def _choices(fields: dict[str, msgspec.Raw], most: int) -> int:
+def _choices(fields: Fields, most: int) -> int:
     choices = _integer(fields, "n")
     if choices is None:
         return 1
@@ -182,7 +184,7 @@ def _choices(fields: dict[str, msgspec.Raw], most: int) -> int:
     return choices
 
 
-def _prompts(fields: dict[str, msgspec.Raw], most: int) -> tuple[int, int | None]:
+def _prompts(fields: Fields, most: int) -> tuple[int, int | None]:
     """How many prompts there are and, where one is given as token ids, how many ids.
 
     Without building the ids: there may be millions, and this is before any limit.
@@ -202,7 +204,7 @@ def _prompts(fields: dict[str, msgspec.Raw], most: int) -> tuple[int, int | None
     return prompts, None
 
 
-def _output(fields: dict[str, msgspec.Raw], route: Route) -> int | None:
+def _output(fields: Fields, route: Route) -> int | None:
     """The bound on the answer: where a route has two names for it, the engine obeys the first."""
     given = [_integer(fields, name) for name in route.output]
     for name, value in zip(route.output, given, strict=True):
@@ -211,7 +213,7 @@ def _output(fields: dict[str, msgspec.Raw], route: Route) -> int | None:
     return next((value for value in given if value is not None), route.default_output)
 
 
-def _bound_output(fields: dict[str, msgspec.Raw], asked: Asked, caps: Caps, prompt: int) -> None:
+def _bound_output(fields: Fields, asked: Asked, caps: Caps, prompt: int) -> None:
     if not asked.route.output:
         return
     most = caps.max_output
@@ -229,7 +231,7 @@ def _bound_output(fields: dict[str, msgspec.Raw], asked: Asked, caps: Caps, prom
         raise errors.too_much_output(name, asked.output, most)
 
 
-def _set_effort(fields: dict[str, msgspec.Raw], path: tuple[str, ...], caps: Caps) -> None:
+def _set_effort(fields: Fields, path: tuple[str, ...], caps: Caps) -> None:
     """Say other words for reasoning effort in the engine's, and keep to what is allowed."""
     name, inner = path[0], path[1:]
     value = _decode(fields[name]) if name in fields else None
@@ -247,7 +249,7 @@ def _set_effort(fields: dict[str, msgspec.Raw], path: tuple[str, ...], caps: Cap
         fields[name] = msgspec.Raw(_encode(holder | {inner[0]: wanted} if inner else wanted))
 
 
-def _shown(fields: dict[str, msgspec.Raw]) -> Shown:
+def _shown(fields: Fields) -> Shown:
     """How much usage the client wants to see in a stream."""
     options = _stream_options(fields)
     final, continuous = (_flag(options, name) for name in _USAGE_OPTIONS)
@@ -256,13 +258,13 @@ def _shown(fields: dict[str, msgspec.Raw]) -> Shown:
     return Shown.CONTINUOUS if continuous else Shown.FINAL
 
 
-def _ask_for_usage(fields: dict[str, msgspec.Raw]) -> None:
+def _ask_for_usage(fields: Fields) -> None:
     """Have the engine report use in every chunk, whatever the client wants to see of it."""
     options = _stream_options(fields) | dict.fromkeys(_USAGE_OPTIONS, True)
     fields["stream_options"] = msgspec.Raw(_encode(options))
 
 
-def _stream_options(fields: dict[str, msgspec.Raw]) -> dict[str, object]:
+def _stream_options(fields: Fields) -> dict[str, object]:
     given = _decode(fields["stream_options"]) if "stream_options" in fields else None
     if given is None:
         return {}

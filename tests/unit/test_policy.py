@@ -55,8 +55,8 @@ def passed(route: Route, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def decide(route: Route, body: bytes, caps: Caps = NO_CAPS, prompt: int = 10) -> Request:
-    asked = read(route, body, BOUNDS)
-    return compose(asked, caps, prompt, asked.model)
+    asked, fields = read(route, body, BOUNDS)
+    return compose(asked, fields, caps, prompt, asked.model)
 
 
 @pytest.mark.parametrize("route", INFERENCE.values(), ids=lambda route: route.name)
@@ -280,14 +280,14 @@ def test_n_is_small(count: int) -> None:
     ],
 )
 def test_prompts_and_token_ids_are_counted(prompt: str, prompts: int, ids: int | None) -> None:
-    asked = read(COMPLETIONS, b'{"model": "m", "prompt": %s}' % prompt.encode(), BOUNDS)
+    asked, _ = read(COMPLETIONS, b'{"model": "m", "prompt": %s}' % prompt.encode(), BOUNDS)
     assert (asked.prompts, asked.token_ids) == (prompts, ids)
 
 
 def test_millions_of_token_ids_are_counted_without_being_built() -> None:
     body = b'{"model": "m", "prompt": [' + b"1," * (4 << 20) + b"1]}"
     began = time.process_time()
-    assert read(COMPLETIONS, body, BOUNDS).token_ids == (4 << 20) + 1
+    assert read(COMPLETIONS, body, BOUNDS)[0].token_ids == (4 << 20) + 1
     read_in = time.process_time() - began
     began = time.process_time()
     json.loads(body)
@@ -347,9 +347,9 @@ def test_usage_is_always_asked_for_and_what_the_client_wanted_is_remembered(
     options: dict[str, object] | None, shown: Shown
 ) -> None:
     document = {"model": "m", "stream": True, "stream_options": options}
-    asked = read(CHAT, json.dumps(document).encode(), BOUNDS)
+    asked, fields = read(CHAT, json.dumps(document).encode(), BOUNDS)
     assert asked.shown is shown
-    sent = json.loads(compose(asked, NO_CAPS, 10, "m").body)["stream_options"]
+    sent = json.loads(compose(asked, fields, NO_CAPS, 10, "m").body)["stream_options"]
     assert sent == {"include_usage": True, "continuous_usage_stats": True}
 
 

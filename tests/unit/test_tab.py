@@ -24,7 +24,7 @@ PIECE = b"event: content_block_delta\ndata: {}\n\n"
 
 def bill(route: str, stream: bool, said: bytes, outcome: str, *, worked: bool = True) -> Bill:
     bills: list[Bill] = []
-    asked = Asked(ROUTES[route], "m", stream, 1, None, 1, None, Shown.NONE, {}, 10)
+    asked = Asked(ROUTES[route], "m", stream, 1, None, 1, None, Shown.NONE, 10)
     reservation = Reservation("r", "search", (), WINDOWS, PROMPT, OUTPUT)
     who = Principal("abc", Team("search"), UNLIMITED)
     tab = Tab(who, asked, reservation, [], lambda _: MADE, bills.append)

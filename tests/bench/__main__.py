@@ -76,7 +76,7 @@ def _check(options: argparse.Namespace, peers: Sequence[Peer], home: Path) -> in
         return 0
     record = Record.read(RECORD)
     compared = verdict.compare(results, record)
-    if any(one.grew for one in compared):
+    if verdict.dearer(compared):
         _say(f"{verdict.sentence(compared)}; measuring once more")
         results = results.with_rounds_of(_measured(options, peers, _new(home, "again")))
         compared = verdict.compare(results, record)
@@ -84,7 +84,7 @@ def _check(options: argparse.Namespace, peers: Sequence[Peer], home: Path) -> in
     if results.machine != record.machine:
         _say(f"here:     {results.machine}\nbench     recorded: {record.machine}")
     _say(verdict.sentence(compared))
-    return _GREW if any(one.grew for one in compared) else 0
+    return _GREW if verdict.dearer(compared) else 0
 
 
 def _measured(options: argparse.Namespace, peers: Sequence[Peer], home: Path) -> Results:

@@ -2,8 +2,8 @@
 
 Microseconds say little: machines differ, and one machine differs from hour to hour. What is judged
 is how many times as much the gateway takes as nginx and as the raw splice beside it, in the same
-round. Of the rounds the median is taken: what else a machine does meets one of the two alone now
-and then, and either of them.
+round. Of the rounds the median is taken, and dearer is what has grown against both: what else a
+machine does meets one of the three alone now and then.
 """
 
 import json
@@ -132,9 +132,15 @@ def compare(results: Results, record: Record) -> list[Compared]:
     ]
 
 
+def dearer(compared: Sequence[Compared]) -> list[Compared]:
+    """The ratios of what grew more than is allowed, whomever it is held against."""
+    steady = {one.unit for one in compared if not one.grew}
+    return [one for one in compared if one.unit not in steady]
+
+
 def sentence(compared: Sequence[Compared]) -> str:
     """One line: what grew, and what to do; or that nothing did."""
-    if grown := [one for one in compared if one.grew]:
+    if grown := dearer(compared):
         return (
             f"the gateway has become dearer: {'; '.join(map(str, grown))}; allowed is"
             f" {ALLOWED:+.0%}: make it cheaper again, or write the new cost down with"

@@ -15,6 +15,7 @@ from tests.bench.verdict import (
     Record,
     Unfit,
     compare,
+    dearer,
     ratios,
     sentence,
 )
@@ -78,7 +79,15 @@ def test_more_than_15_percent_in_a_chunk_or_in_a_request_is_dearer(
     chunk: float, request_: float, grew: int
 ) -> None:
     now = run(peer("nginx", (10, 20)), peer("splice", (5, 10)), peer("gptoss", (chunk, request_)))
-    assert sum(one.grew for one in compare(now, RECORDED)) == grew
+    assert len(dearer(compare(now, RECORDED))) == grew
+
+
+def test_what_grew_against_one_of_the_two_alone_is_that_ones_doing() -> None:
+    now = run(peer("nginx", (8, 20)), peer("splice", (5, 8)), peer("gptoss", (20, 400)))
+    compared = compare(now, RECORDED)
+    assert [one.grew for one in compared] == [True, False, False, True]
+    assert dearer(compared) == []
+    assert sentence(compared).startswith("the gateway costs what it did")
 
 
 def test_one_line_says_what_grew_and_what_to_do() -> None:
@@ -130,10 +139,10 @@ def test_a_second_measurement_outvotes_a_disturbed_one_and_confirms_a_true_one()
         )
 
     disturbed = cost(20, 30, 30)
-    assert any(one.grew for one in compare(disturbed, BY_SPLICE))
+    assert dearer(compare(disturbed, BY_SPLICE))
     quiet, dear = cost(20, 20, 20), cost(30, 30, 30)
-    assert not any(one.grew for one in compare(disturbed.with_rounds_of(quiet), BY_SPLICE))
-    assert any(one.grew for one in compare(disturbed.with_rounds_of(dear), BY_SPLICE))
+    assert not dearer(compare(disturbed.with_rounds_of(quiet), BY_SPLICE))
+    assert dearer(compare(disturbed.with_rounds_of(dear), BY_SPLICE))
 
 
 def test_results_and_record_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from service.gateway import errors
 from service.gateway.connection import Broken, Connection
 from service.gateway.errors import APIError
-from service.gateway.events import EventStream, is_comment
+from service.gateway.events import EventStream
 from service.gateway.exchange import Exchange
 from service.gateway.failure import EngineFailed, Fault
 from service.gateway.opening import Opening
@@ -21,6 +21,7 @@ from service.gateway.policy import Request
 from service.gateway.tab import Tab
 
 _DATA = b"data: "
+_COMMENT, _DATA_LINE = b":", b"\ndata:"
 # Statuses of the engine that are about the request, hence the client's to mend.
 _CLIENT_ERRORS = (400, 413, 422)
 # Most of an answer in one piece: above any context with all its log probabilities, and above what
@@ -135,7 +136,7 @@ class Answer:
         whole = events.feed(data)
         if not whole:
             return
-        if is_comment(whole):
+        if whole.startswith(_COMMENT) and _DATA_LINE not in whole:
             # The engine's way to say that the request waits; it is no sign that it works on it.
             self._pass_on(whole, is_comment=True)
             return
@@ -154,10 +155,9 @@ class Answer:
         self._patience.renew()
         if events.complete:
             self._exchange.settle()
+            self._stop(None)
         if shown:
             self._pass_on(shown)
-        if events.complete:
-            self._stop(None)
 
     def _pass_on(self, events: bytes, is_comment: bool = False) -> None:
         """Now, if nothing waits already and this does not have to."""

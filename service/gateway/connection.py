@@ -80,12 +80,12 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_unparsed",
         "_until_closed",
+        "on_body",
     )
     _transport: asyncio.Transport
 
     def __init__(self, closed: Callable[["Connection"], None]) -> None:
         self._closed = closed
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._stage = _Stage.IDLE
         self._reader: Reader | None = None
         self._is_open = False
@@ -102,6 +102,10 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._begun = False
         self._parts: list[bytes] = []
+        # What the parser calls for a body is the list itself: where a head was refused it has
+        # stopped, and calls nothing any more.
+        self.on_body = self._parts.append
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     @property
     def is_usable(self) -> bool:
@@ -173,9 +177,12 @@ class Connection(asyncio.Protocol):
             self._begun = False
             reader.begun(self._status, self._media_type or b"")
         parts = self._parts
-        if parts and self._reader is reader:
-            self._parts = []
-            reader.received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            self._unparsed = max(self._unparsed - len(body) * (1 + _FRAMING), 0)
+            if self._reader is reader:
+                reader.received(body)
         if self._reader is not reader:  # it wanted no more
             return
         if self._stage is _Stage.OVER:
@@ -203,8 +210,8 @@ class Connection(asyncio.Protocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        if self._stage is _Stage.OVER:  # more than was asked for
-            self._keeps = False
+        if self._stage is _Stage.OVER:
+            raise httptools.HttpParserError("more than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
@@ -236,21 +243,18 @@ class Connection(asyncio.Protocol):
             self._fault = f"its status is {status:03}"
         elif (status < 200 or status in _BODILESS) and (self._has_length or self._encodings):
             self._fault = f"it has a body, which its status {status} does not"
+        if self._fault:
+            raise httptools.HttpParserError(self._fault)
         if status < 200:  # a word in between: the answer is yet to come
             self._forget_head()
             return
-        self._status, self._begun, self._stage = status, not self._fault, _Stage.BODY
+        self._status, self._begun, self._stage = status, True, _Stage.BODY
         self._unparsed = 0
         self._until_closed = not (self._has_length or self._encodings or status in _BODILESS)
         self._keeps = version == "1.1" and self._parser.should_keep_alive()
 
-    def on_body(self, body: bytes) -> None:
-        self._unparsed = max(self._unparsed - len(body) * (1 + _FRAMING), 0)
-        if self._stage is _Stage.BODY and not self._fault:
-            self._parts.append(body)
-
     def on_message_complete(self) -> None:
-        if self._stage is _Stage.BODY and not self._fault:
+        if self._stage is _Stage.BODY:
             self._stage = _Stage.OVER
 
     def _forget_head(self) -> None:

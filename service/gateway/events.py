@@ -43,8 +43,3 @@ class EventStream:
             if whole.startswith(marker) or on_a_line in whole:
                 self.complete = True
         return whole
-
-
-def is_comment(events: bytes) -> bool:
-    """Whether there is nothing in whole events but comments, which keep a connection alive."""
-    return events.startswith(b":") and b"\ndata:" not in events

@@ -126,22 +126,23 @@ class Exchange:
         """End a stream. Waits and raises as `write` does."""
         self.begun = True
         await self._until_read()
-        self._begin_stream()
+        if not self.streaming:
+            self._begin_stream()
         self.answered = True
         self.client.end()
 
     def _pass_on(self, events: bytes, is_comment: bool) -> None:
-        self._begin_stream()
+        if not self.streaming:
+            self._begin_stream()
         if not is_comment:
             self.begun = True
             self.timing.piece()
         self.client.write(events)
 
     def _begin_stream(self) -> None:
-        if not self.streaming:
-            self.streaming, self.status = True, 200
-            self._streams()
-            self.client.respond(200, [self._id, *self.headers, *_STREAM], None)
+        self.streaming, self.status = True, 200
+        self._streams()
+        self.client.respond(200, [self._id, *self.headers, *_STREAM], None)
 
     async def _until_read(self) -> None:
         """Wait while the client reads more slowly than its answer comes."""

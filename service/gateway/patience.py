@@ -19,10 +19,10 @@ class Patience:
         self.seconds = first
         """The limit in force."""
         self._idle = idle
-        self._has_begun = False
-        self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + first
-        self._timeout = asyncio.timeout_at(self._end)
+        self._time = asyncio.get_running_loop().time
+        self._timeout = asyncio.timeout(first)
+        self._used_up = 0.0
+        """From when on the timer has to be set anew, by the loop's clock."""
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
@@ -38,8 +38,8 @@ class Patience:
 
     def renew(self) -> None:
         """Something came."""
-        now = self._loop.time()
-        if self._end - now < self._idle or not self._has_begun:
-            self._has_begun, self.seconds = True, self._idle
-            self._end = now + self._idle * (1 + _EXTRA)
-            self._timeout.reschedule(self._end)
+        now = self._time()
+        if now >= self._used_up:
+            self.seconds = self._idle
+            self._used_up = now + self._idle * _EXTRA
+            self._timeout.reschedule(self._used_up + self._idle)

@@ -32,6 +32,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         self._fault = ""
         self._had_last = False
+        self.is_full = False
+        """Whether the client reads so slowly that a send would wait for it."""
         self._deadline: asyncio.TimerHandle | None = None
         self._gone: Callable[[], None] | None = None
         super().connection_made(transport)
@@ -42,6 +44,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._gone is not None:
             self._gone()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._had_last or self.transport.is_closing():
@@ -86,11 +96,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.transport.is_closing():
             self._unparsed = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the client reads so slowly that a send would wait for it."""
-        return self.flow.write_paused
 
     async def drained(self) -> None:
         """Wait until a send would not wait."""

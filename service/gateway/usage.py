@@ -104,7 +104,7 @@ _END = b"\n\n"
 _FIELD = b',"usage":{'
 _NO_CHOICES = b'"choices":[],'
 # As vLLM writes it in nearly all chunks: the last field. Its values are numbers, one level deep.
-_LAST_FIELD = re.compile(rb',"usage":(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\}\Z')
+_LAST_FIELD = re.compile(rb',"usage":(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})\}\n\n\Z')
 _FINAL_EVENTS = (
     b"response.completed",
     b"response.incomplete",
@@ -144,7 +144,11 @@ class Meter:
 
     def feed(self, events: bytes) -> bytes:
         """Take whole events. Returns what of them the client gets."""
-        return self._events(events) if self._reports_at_end else self._chunks(events)
+        if self._reports_at_end:
+            return self._events(events)
+        if events.find(_END) == len(events) - len(_END):  # one, as nearly always
+            return self._chunk(events)
+        return b"".join([self._chunk(event + _END) for event in events.split(_END) if event])
 
     @property
     def usage(self) -> Usage | None:
@@ -181,13 +185,8 @@ class Meter:
         if counts:
             self._usage, self.final = counts.usage(), True
 
-    def _chunks(self, events: bytes) -> bytes:
-        if events.find(_END) == len(events) - len(_END):  # one, as nearly always
-            return self._chunk(events[: -len(_END)])
-        return b"".join([self._chunk(event) for event in events.split(_END) if event])
-
     def _chunk(self, event: bytes) -> bytes:
-        """What the client gets of one event.
+        """What the client gets of one event, which is given with its end.
 
         Within a JSON string a quote is escaped, so that what is looked for here can only be fields.
         """
@@ -197,17 +196,16 @@ class Meter:
         self._unread = found[1]  # read when somebody wants to know: most chunks are not the last
         if _NO_CHOICES in event:
             self.final = True
-            return b"" if self._shown is Shown.NONE else event + _END
+            return b"" if self._shown is Shown.NONE else event
         if self._shown is Shown.CONTINUOUS:
-            return event + _END
+            return event
         return event[: found.start()] + b"}\n\n"
 
-    def _any_chunk(self, event: bytes) -> bytes:
-        whole = event + _END
-        if not event.startswith(_DATA + b"{"):
+    def _any_chunk(self, whole: bytes) -> bytes:
+        if not whole.startswith(_DATA + b"{"):
             return whole  # [DONE], a comment that keeps the connection alive
         try:
-            chunk = _decode_chunk(event[len(_DATA) :])
+            chunk = _decode_chunk(whole[len(_DATA) :])
             if bytes(chunk.error):
                 self.failed = True
             raw = bytes(chunk.usage)

@@ -19,9 +19,7 @@ class Opening:
         self.is_over = False
 
     def feed(self, shown: bytes, complete: bool) -> bytes:
-        """What of `shown` can go on now. `complete` is whether the stream has ended."""
-        if self.is_over:
-            return shown
+        """What can go on now, until it is over. `complete` is whether the stream has ended."""
         self._held.append(shown)
         if not (self._meter.begun or complete):
             return b""

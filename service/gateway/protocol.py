@@ -57,7 +57,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._fault = ""
         self._had_last = False
         self.is_full = False
-        """Whether the client reads so slowly that a send would wait for it."""
+        """Whether the client reads so slowly that a send would wait for it. Asked for each chunk:
+        hence kept here, beside `flow`."""
         self._deadline: asyncio.TimerHandle | None = None
         self._gone: Callable[[], None] | None = None
         super().connection_made(transport)

@@ -115,12 +115,13 @@ class Answer:
     def ended(self) -> None:
         """All of the body has come."""
         if not self._is_over:
-            self._stop(self._cut() if self._events is not None else None)
+            is_cut = self._events is not None
+            self._stop(self._cut("its stream ended without its last event") if is_cut else None)
 
     def failed(self, broken: Broken) -> None:
         """The rest will not come."""
         if not self._is_over:
-            self._stop(self._cut())
+            self._stop(self._cut(str(broken)))
 
     def _keep(self, data: bytes) -> None:
         self._body.append(data)
@@ -198,8 +199,8 @@ class Answer:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _cut(self) -> EngineFailed:
-        return EngineFailed(Fault.CUT, errors.engine_cut(self._request.model))
+    def _cut(self, reason: str) -> EngineFailed:
+        return EngineFailed(Fault.CUT, errors.engine_cut(self._request.model), reason)
 
     def _ending(self) -> EngineFailed:
         return EngineFailed(Fault.ENDING, errors.engine_unreachable(self._request.model))

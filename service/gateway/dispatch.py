@@ -168,7 +168,7 @@ def _blame(pool: Pool, replica: Replica, mark: int, failed: EngineFailed) -> Non
     if failed.fault is Fault.FULL:  # that is no fault
         pool.abandoned(replica, mark)
     else:
-        error = f"{failed.fault}: {failed.error.code}"
+        error = f"{failed.fault}: {failed.reason or failed.error.code}"
         pool.failed(replica, mark, error, unreachable=failed.fault in _PLAIN)
 
 

@@ -25,7 +25,9 @@ class Fault(StrEnum):
 
 @dataclass(slots=True)
 class EngineFailed(Exception):
-    """`error` is what a client is told if nobody else can answer."""
+    """`error` is what a client is told if nobody else can answer, `reason` what operators are told
+    of the replica: what went wrong with its connection, where that is known."""
 
     fault: Fault
     error: APIError
+    reason: str = ""

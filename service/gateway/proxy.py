@@ -56,9 +56,11 @@ class Proxy:
         try:
             async with patience, lease as connection:
                 await Answer(request, exchange, tab, patience, begun).relay(connection, head)
-        except Unreachable:
+        except Unreachable as unreachable:
             tab.meter.worked = False
-            raise EngineFailed(Fault.UNREACHABLE, errors.engine_unreachable(model)) from None
+            raise EngineFailed(
+                Fault.UNREACHABLE, errors.engine_unreachable(model), str(unreachable)
+            ) from None
         except TimeoutError:
             raise EngineFailed(
                 Fault.SILENT, errors.engine_silent(model, patience.seconds)

@@ -153,6 +153,23 @@ def test_no_more_of_an_answer_is_kept_than_one_can_have(
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", "its body is encoded"),
+        (HEAD + b"0\r\n\r\n", "its stream ended without its last event"),
+    ],
+)
+def test_operators_are_told_what_was_wrong_with_an_answer(sent: bytes, reason: str) -> None:
+    async def test() -> None:
+        with pytest.raises(EngineFailed) as failed:
+            await Relay().run(sent)
+        assert failed.value.fault is Fault.CUT
+        assert reason in failed.value.reason
+
+    run(test)
+
+
 @pytest.mark.parametrize("parts", [[refusal(500, b"{}")], [HEAD, b"no chunk\r\n"]])
 def test_an_answer_that_failed_leaves_nothing_for_the_collector(parts: list[bytes]) -> None:
     """With it would stay its request's body, until one looks for circles among all that is old."""

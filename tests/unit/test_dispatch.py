@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from service.gateway import errors
-from service.gateway.dispatch import Dispatch
+from service.gateway.dispatch import Dispatch, _blame
 from service.gateway.errors import APIError
 from service.gateway.failure import EngineFailed, Fault
 
@@ -39,6 +39,15 @@ async def answered(failures: int, job: Any) -> bool:
     except APIError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"), [("it is no HTTP", "cut: it is no HTTP"), ("", "cut: engine_disconnected")]
+)
+def test_a_replica_is_blamed_for_what_went_wrong(reason: str, told: str) -> None:
+    pool, failed = Mock(), EngineFailed(Fault.CUT, errors.engine_cut("m"), reason)
+    _blame(pool, "replica", 7, failed)  # type: ignore[arg-type]
+    pool.failed.assert_called_once_with("replica", 7, told, unreachable=False)
 
 
 @pytest.mark.parametrize(("failures", "ok"), [(1, True), (2, False)])

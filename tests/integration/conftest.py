@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from service.tenants.team import Team
-from tests.integration.fake_engine import BEHAVIOURS, FakeEngine
+from tests.integration.fake_engine import BEHAVIOURS, Call, FakeEngine
+from tests.integration.waiting import wait_for
 from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
@@ -38,6 +39,19 @@ class Gateway:
 def engine() -> Iterator[FakeEngine]:
     with FakeEngine() as fake:
         yield fake
+
+
+@pytest.fixture
+def new_call(engine: FakeEngine) -> Callable[[], Call]:
+    """The one call that the engine got since the test began."""
+    before = len(engine.calls)
+
+    def get() -> Call:
+        wait_for(lambda: len(engine.calls) > before)
+        (call,) = engine.calls[before:]
+        return call
+
+    return get
 
 
 @pytest.fixture(scope="session")

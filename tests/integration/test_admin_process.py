@@ -13,8 +13,9 @@ import pytest
 
 from tests.integration.fake_engine import COMPLETION, PROMPT, FakeEngine
 from tests.integration.test_admin_api import ELSEWHERE, ROUTES, problem
-from tests.integration.test_gateway import CHAT, ask, error_of, wait_for
+from tests.integration.test_gateway import CHAT, ask, error_of
 from tests.integration.test_gateway_process import gateway_env
+from tests.integration.waiting import wait_for
 from tests.process import GPTOSS, free_port, running
 
 TOKEN = "the-admin-token-of-the-process-0123456789"

@@ -38,16 +38,9 @@ from service.tenants.sso import looks_like_jwt
 from service.tenants.team import Team
 from tests.integration.conftest import ENGINE_KEY, MAX_BODY, Gateway
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.test_gateway import (
-    CHAT,
-    ask,
-    connect,
-    error_of,
-    read_all,
-    request,
-    wait_for,
-)
+from tests.integration.test_gateway import CHAT, ask, connect, error_of, read_all, request
 from tests.integration.test_sso import Issuer, door, run
+from tests.integration.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 ADMIN_TOKEN = "the-admin-token-of-these-tests-0123456789"

@@ -23,7 +23,8 @@ from service.tenants.team import Team
 from tests.certificate import certificate_for
 from tests.integration.conftest import IDLE_TIMEOUT
 from tests.integration.fake_engine import EVENT, Call, FakeEngine, json_answer
-from tests.integration.test_gateway import CHAT, ask, wait_for
+from tests.integration.test_gateway import CHAT, ask
+from tests.integration.waiting import wait_for
 from tests.office import Office
 from tests.process import GPTOSS, environment, free_port, running
 
@@ -446,19 +447,6 @@ def sent(call: Call) -> int:
         before = call.sent
         time.sleep(0.5)
     return before
-
-
-@pytest.fixture
-def new_call(engine: FakeEngine) -> Callable[[], Call]:
-    """The one call that the engine got since the test began."""
-    before = len(engine.calls)
-
-    def get() -> Call:
-        wait_for(lambda: len(engine.calls) > before)
-        (call,) = engine.calls[before:]
-        return call
-
-    return get
 
 
 # What the kernel may hold for two connections, the engine's and the client's, and a gateway beside.

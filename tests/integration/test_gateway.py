@@ -15,6 +15,7 @@ import pytest
 from tests.exposition import total
 from tests.integration.conftest import ENGINE_KEY, IDLE_TIMEOUT, MAX_BODY, Gateway
 from tests.integration.fake_engine import DONE, EVENT, Call, FakeEngine
+from tests.integration.waiting import wait_for
 
 CHAT = "/v1/chat/completions"
 
@@ -23,31 +24,6 @@ CHAT = "/v1/chat/completions"
 def client(gateway: Gateway) -> Iterator[httpx.Client]:
     with gateway.client() as client:
         yield client
-
-
-@pytest.fixture
-def new_call(engine: FakeEngine) -> Callable[[], Call]:
-    """The one call that the engine got since the test began."""
-    before = len(engine.calls)
-
-    def get() -> Call:
-        wait_for(lambda: len(engine.calls) > before)
-        (call,) = engine.calls[before:]
-        return call
-
-    return get
-
-
-def wait_for(
-    condition: Callable[[], bool], seconds: float = 5, seen: Callable[[], object] | None = None
-) -> None:
-    """`seen` is what there is instead, for whoever reads of the failure."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            there = f": there is {seen()}" if seen else ""
-            raise AssertionError(f"what the test waits for did not happen{there}")
-        time.sleep(0.01)
 
 
 def ask(model: str, **fields: object) -> dict[str, object]:

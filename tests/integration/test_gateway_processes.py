@@ -13,8 +13,9 @@ import pytest
 from service.quota.limits import Limits
 from service.tenants.team import Team
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.test_gateway import CHAT, ask, wait_for
+from tests.integration.test_gateway import CHAT, ask
 from tests.integration.test_gateway_process import gateway_env
+from tests.integration.waiting import wait_for
 from tests.office import Office
 from tests.process import GPTOSS, free_port, running
 from tests.servers.redis import Redis

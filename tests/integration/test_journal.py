@@ -35,7 +35,8 @@ from service.settings import DatabaseSettings, LedgerSettings, Settings
 from service.tenants.team import Team
 from tests.integration.fake_engine import FakeEngine
 from tests.integration.test_embedded_restart import TOKENS, Embedded, far_from_midnight, used
-from tests.integration.test_gateway import CHAT, ask, wait_for
+from tests.integration.test_gateway import CHAT, ask
+from tests.integration.waiting import wait_for
 from tests.office import Office
 from tests.process import free_port
 from tests.records import opened, record, rows, running, until

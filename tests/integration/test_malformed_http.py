@@ -8,7 +8,8 @@ import pytest
 
 from tests.integration.conftest import Gateway
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.test_gateway import CHAT, ask, connect, metric, read_all, wait_for
+from tests.integration.test_gateway import CHAT, ask, connect, metric, read_all
+from tests.integration.waiting import wait_for
 
 BODY = json.dumps(ask("well")).encode()
 LENGTH = f"content-length: {len(BODY)}\r\n".encode()

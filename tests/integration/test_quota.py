@@ -15,7 +15,8 @@ from service.quota.limits import UNLIMITED, Effort, Limits, Tier
 from service.tenants.team import Team
 from tests.integration.conftest import Gateway
 from tests.integration.fake_engine import COMPLETION, PROMPT, Call, FakeEngine
-from tests.integration.test_gateway import CHAT, ask, error_of, wait_for
+from tests.integration.test_gateway import CHAT, ask, error_of
+from tests.integration.waiting import wait_for
 
 TOKENS = PROMPT + COMPLETION
 

@@ -20,8 +20,9 @@ from service.tenants.keys import Key
 from service.tenants.team import Team
 from tests.integration.conftest import ENGINE_KEY, Gateway
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.test_gateway import CHAT, ask, wait_for
+from tests.integration.test_gateway import CHAT, ask
 from tests.integration.test_gateway_process import gateway_env
+from tests.integration.waiting import wait_for
 from tests.office import Office
 from tests.process import GPTOSS, free_port, running
 from tests.servers.postgres import Postgres

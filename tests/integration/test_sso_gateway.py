@@ -13,9 +13,10 @@ import pytest
 from service.quota.limits import Limits
 from service.tenants.team import Team
 from tests.integration.fake_engine import COMPLETION, PROMPT, FakeEngine
-from tests.integration.test_gateway import CHAT, ask, error_of, wait_for
+from tests.integration.test_gateway import CHAT, ask, error_of
 from tests.integration.test_gateway_process import gateway_env
 from tests.integration.test_sso import Issuer
+from tests.integration.waiting import wait_for
 from tests.office import Office
 from tests.process import GPTOSS, running
 

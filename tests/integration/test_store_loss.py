@@ -21,8 +21,9 @@ from service.settings import DatabaseSettings, Settings
 from service.tenants.team import Team
 from tests.exposition import total
 from tests.integration.fake_engine import COMPLETION, PROMPT, FakeEngine
-from tests.integration.test_gateway import CHAT, ask, wait_for
+from tests.integration.test_gateway import CHAT, ask
 from tests.integration.test_gateway_process import gateway_env
+from tests.integration.waiting import wait_for
 from tests.office import Office
 from tests.process import GPTOSS, running
 from tests.servers.postgres import Postgres
